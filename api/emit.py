@@ -1,0 +1,70 @@
+"""Send events to a running service, from the command line or a script."""
+
+import http.client
+import uuid
+from typing import NamedTuple
+from urllib.parse import urlsplit
+
+import msgspec
+
+TIMEOUT = 30.0
+"""Seconds without a sign of life after which the service counts as unreachable."""
+
+
+class Event(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One event as `POST /events` takes it. `data` is sent as it was written."""
+
+    source: str
+    event: str
+    data: msgspec.Raw
+    id: str | None = None
+
+
+class Answer(NamedTuple):
+    """What the service said. Only a 2xx `status` means that the events are on disk."""
+
+    status: int
+    body: str
+
+
+class Unreachable(Exception):
+    """No answer came. The events may be stored or not: send them again with the same `key`."""
+
+    def __init__(self, url: str, key: str, error: Exception) -> None:
+        super().__init__(f"no answer from {url}: {error}")
+        self.key = key
+
+
+def one(source: str, event: str, data: bytes, id: str | None = None) -> bytes:
+    """The body for a single event. Raises ValueError unless `data` is a JSON object."""
+    try:
+        msgspec.json.decode(data, type=dict[str, msgspec.Raw])
+    except msgspec.DecodeError as error:
+        raise ValueError(f"the data must be a JSON object: {error}") from error
+    return msgspec.json.encode(Event(source, event, msgspec.Raw(data), id))
+
+
+def send(url: str, body: bytes, *, lines: bool = False, key: str | None = None) -> Answer:
+    """Post `body` to `url` + `/events`; `lines` says that it is NDJSON.
+
+    Sends an idempotency key of its own unless one is given, so that a repetition is always
+    possible. Goes straight to the service: no proxy from the environment, no redirects. Raises
+    ValueError for a URL that is none, Unreachable when no answer came.
+    """
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ValueError(f"not an http or https URL: {url}")
+    kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
+    connection = kind(parts.hostname, parts.port, timeout=TIMEOUT)
+    headers = {
+        "Content-Type": "application/x-ndjson" if lines else "application/json",
+        "Idempotency-Key": key or str(uuid.uuid4()),
+    }
+    try:
+        connection.request("POST", parts.path.rstrip("/") + "/events", body, headers)
+        answer = connection.getresponse()
+        return Answer(answer.status, answer.read().decode("utf-8", "replace"))
+    except (OSError, http.client.HTTPException) as error:
+        raise Unreachable(url, headers["Idempotency-Key"], error) from error
+    finally:
+        connection.close()

@@ -1,0 +1,154 @@
+"""Which hooks does an event concern, under which names, and with what payload? Pure functions.
+
+Names are decided from the envelope alone, so they outlive the erasure of a body.
+"""
+
+from typing import Any
+
+import msgspec
+
+from eventstore.codec import decode
+from eventstore.events import (
+    EMITTED_PREFIX,
+    HOOKS_PREFIX,
+    EntityCreated,
+    EntityDeleted,
+    EntityUpdated,
+    EventEmitted,
+)
+from eventstore.records import Kind, RecordedEvent
+from projections.hooks import Hook, Hooks
+from projections.tables import DEFAULT_WORKSPACE
+
+PING = "ping"
+PING_SOURCE = "kong:event_hooks"
+
+_OPERATIONS = {
+    "entity_created": "create",
+    "entity_updated": "update",
+    "entity_deleted": "delete",
+}
+
+
+class Match(msgspec.Struct, frozen=True, gc=False):
+    """A hook, in the version in force at the event, and the names it knows the event by."""
+
+    hook: Hook
+    source: str
+    event: str
+    purpose: str = ""
+
+
+def names(event: RecordedEvent) -> tuple[tuple[str, str], ...]:
+    """The (source, event) pairs under which hooks may subscribe to `event`, best known first.
+
+    One change of an entity is one log event with three names, as Kong posts them:
+    `crud`/`<table>`, `crud`/`<table>:<operation>` and `dao:crud`/`<operation>`.
+    Delivery and system events have none.
+    """
+    if event.kind == Kind.EMITTED:
+        source, _, name = event.stream.removeprefix(EMITTED_PREFIX).partition("/")
+        return ((source, name),)
+    operation = _OPERATIONS.get(event.type)
+    if operation is None:
+        return ()
+    table = event.stream.partition("/")[0]
+    return (("crud", table), ("crud", f"{table}:{operation}"), ("dao:crud", operation))
+
+
+def mismatch(hook: Hook, event: RecordedEvent) -> str | None:
+    """The clause of `hook` that does not fit `event`, in words; None when all fit."""
+    known = names(event)
+    if not known:
+        return "deliveries and the log's own events match no hook"
+    if hook.workspace not in (DEFAULT_WORKSPACE, event.workspace):
+        return f"workspace: the hook sees only workspace {hook.workspace}"
+    if hook.source not in {source for source, _ in known}:
+        return f"source: the hook wants {hook.source}"
+    if hook.event is not None and (hook.source, hook.event) not in known:
+        return f"event: the hook wants {hook.event}"
+    return None
+
+
+def match(event: RecordedEvent, hooks: Hooks) -> list[Match]:
+    """Every hook in force at `event` that it concerns, once each, and a new webhook's ping.
+
+    A hook of the default workspace sees all workspaces. A hook without `event` gets one delivery
+    under the first name that fits.
+    """
+    matches: list[Match] = []
+    sources: set[str] = set()
+    for source, name in names(event):
+        subscribed = hooks.in_force(source, name, event.seq)
+        if source not in sources:
+            sources.add(source)
+            subscribed += hooks.in_force(source, None, event.seq)
+        matches.extend(
+            Match(hook, source, name)
+            for hook in subscribed
+            if hook.workspace in (DEFAULT_WORKSPACE, event.workspace)
+        )
+    if event.stream.startswith(HOOKS_PREFIX):
+        matches.extend(_ping(event, hooks))
+    return matches
+
+
+def match_hook(event: RecordedEvent, hooks: Hooks, hook_id: str, purpose: str = "") -> Match | None:
+    """What `match` says about one hook, without looking at the others."""
+    if purpose == PING:
+        return next((ping for ping in _ping(event, hooks) if ping.hook.id == hook_id), None)
+    hook = hooks.as_of(hook_id, event.seq - 1)
+    if hook is None or mismatch(hook, event) is not None:
+        return None
+    known = names(event)
+    return next(
+        Match(hook, source, name)
+        for source, name in known
+        if hook.source == source and hook.event in (None, name)
+    )
+
+
+def payload(event: RecordedEvent, purpose: str = "") -> dict[str, Any] | None:
+    """What a handler is given, without `source` and `event`; None when the body was erased."""
+    body = decode(event)
+    match body:
+        case None:
+            return None
+        case EventEmitted(data=data):
+            emitted: dict[str, Any] = msgspec.json.decode(data)
+            return emitted
+        case (
+            EntityCreated(entity=entity)
+            | EntityDeleted(entity=entity)
+            | EntityUpdated(entity=entity)
+        ):
+            operation = _OPERATIONS[event.type]
+            if purpose == PING:
+                return {"event_hooks": entity, "operation": operation}
+            return _change(event, operation, body, entity)
+        case _:
+            raise AssertionError("unreachable")
+
+
+def _change(
+    event: RecordedEvent, operation: str, body: object, entity: dict[str, Any]
+) -> dict[str, Any]:
+    table = event.stream.partition("/")[0]
+    if isinstance(body, EntityUpdated):
+        return {
+            "operation": operation,
+            "schema": table,
+            "entity": entity,
+            "old_entity": body.old_entity,
+        }
+    if operation == "delete":
+        # Kong's DAO posts a deleted row as it was stored, workspace included.
+        entity = entity | {"ws_id": event.workspace}
+    return {"operation": operation, "schema": table, "entity": entity}
+
+
+def _ping(event: RecordedEvent, hooks: Hooks) -> list[Match]:
+    hook = hooks.as_of(event.stream.removeprefix(HOOKS_PREFIX), event.seq)
+    if hook is None or hook.handler != "webhook":
+        return []
+    return [Match(hook, PING_SOURCE, PING, PING)]

@@ -1,0 +1,65 @@
+"""What a handler is given and what it answers: values, so that decisions stay pure."""
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+from uuid import UUID, uuid5
+
+import msgspec
+
+from projections.hooks import Hook
+
+_DELIVERIES = UUID("9f6fb7f4-3c5f-5d0e-9d5c-0f1f4e1f9c52")
+
+
+def delivery_id(hook_id: str, event_id: str, purpose: str) -> str:
+    """The delivery's id: the same for every attempt, so that a receiver can drop repeats."""
+    return str(uuid5(_DELIVERIES, f"{hook_id}/{event_id}/{purpose}"))
+
+
+class Delivery(msgspec.Struct, frozen=True, kw_only=True):
+    """One event for one hook, ready to be performed.
+
+    `hook` is the version to perform with; `source` and `event` are the names under which the hook
+    knows the event. `data` is the payload without them.
+    """
+
+    id: str
+    hook: Hook
+    seq: int
+    event_id: str
+    source: str
+    event: str
+    data: dict[str, Any]
+    time_us: int
+    attempt: int = 1
+    purpose: str = ""
+
+
+class Response(msgspec.Struct, frozen=True):
+    """A receiver's answer. `body` is cut at the configured cap."""
+
+    status: int
+    headers: dict[str, str]
+    body: str
+
+
+class Outcome(msgspec.Struct, frozen=True, kw_only=True):
+    """What became of one attempt. Never an exception.
+
+    `reason` is one clear line when `ok` is false. `retryable` false parks early. `gone` suspends
+    the hook. `retry_after` is what the receiver asked for, in seconds. `result` is what `/test`
+    shows when there is no `response`.
+    """
+
+    ok: bool
+    reason: str | None = None
+    status: int | None = None
+    retryable: bool = True
+    gone: bool = False
+    retry_after: float | None = None
+    response: Response | None = None
+    result: Any = None
+    blocked: bool = False  #: refused by our own address policy
+
+
+Handler = Callable[[Delivery], Awaitable[Outcome]]

@@ -1,0 +1,223 @@
+"""One SQLite file, one connection, one thread. The only module that knows aiosqlite.
+
+A connection that tasks share does not isolate them, so there are no statements to await here: a
+caller hands over a function, and the whole of it runs in the connection's thread in one hop.
+"""
+
+import logging
+import os
+import sqlite3
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager, suppress
+from functools import partial
+from pathlib import Path
+from typing import Concatenate, Literal, ParamSpec, Self, TypeVar
+
+import aiosqlite
+import anyio
+
+from eventstore.errors import LogDamaged
+from eventstore.migrations import migrate
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+_log = logging.getLogger("hooktape.eventstore")
+
+Synchronous = Literal["FULL", "NORMAL"]
+_SYNCHRONOUS: Mapping[Synchronous, int] = {"NORMAL": 1, "FULL": 2}
+
+WAL_LIMIT = 64 * 1024 * 1024
+
+_PRAGMAS: Mapping[str, int] = {
+    "busy_timeout": 5000,  # ms; nobody else writes, but somebody may look with another tool
+    "mmap_size": 0,  # an I/O error on a mapped page is a signal, not an error code
+    "trusted_schema": 0,
+    "cell_size_check": 1,  # notice damage when a page is read, not later
+    "foreign_keys": 1,
+}
+_WRITER_PRAGMAS: Mapping[str, int] = {
+    "auto_vacuum": 2,  # incremental; only takes effect before the first table
+    "cache_size": -32 * 1024,  # KiB; a batch must fit, or it spills into the WAL before COMMIT
+    "wal_autocheckpoint": 0,  # the writer says when: not between a caller and its answer
+    "journal_size_limit": WAL_LIMIT,
+    "secure_delete": 1,  # what is erased is overwritten
+    "fullfsync": 1,  # macOS: fsync alone does not reach the disk
+}
+
+
+class Database:
+    """A file with its connection. Build it with `open`.
+
+    A writer sees its file in WAL mode with the settings above, each set and read back: a SQLite
+    that ignores one is refused at start. Files are created readable by their owner only.
+    """
+
+    def __init__(self, connect: Callable[[], sqlite3.Connection]) -> None:
+        self._connect = connect
+        self._sqlite: sqlite3.Connection
+        self._thread: aiosqlite.Connection
+
+    @classmethod
+    @asynccontextmanager
+    async def open(
+        cls,
+        path: Path,
+        *,
+        readonly: bool = False,
+        synchronous: Synchronous = "FULL",
+        application_id: int = 0,
+        migrations: Sequence[str] = (),
+    ) -> AsyncIterator[Self]:
+        """Open `path`, bring its schema up to date, close it at the end whatever happens.
+
+        `readonly` opens an existing file for reading only, and leaves it unmigrated.
+        Raises LogTooNew, LogDamaged when the file is no database or another application's, and
+        sqlite3.Error.
+        """
+        if readonly:
+            database = cls(partial(_open_reader, path))
+        else:
+            database = cls(partial(_open_writer, path, synchronous, application_id, migrations))
+        with anyio.CancelScope(shield=True):
+            await database._start()
+        try:
+            yield database
+        finally:
+            with anyio.CancelScope(shield=True):
+                await database._thread.close()
+
+    async def run(
+        self,
+        function: Callable[Concatenate[sqlite3.Connection, P], T],
+        *args: P.args,
+        **kwargs: P.kwargs,
+    ) -> T:
+        """Run `function(connection, ...)` in the connection's thread and return its result.
+
+        Calls run one after another. Cancelling the caller does not stop a function that was handed
+        over. The connection is in autocommit mode; a transaction that the function leaves open is
+        rolled back. Whatever the function raises is raised here.
+        """
+        call = partial(_finish, self._sqlite, partial(function, self._sqlite, *args, **kwargs))
+        with anyio.CancelScope(shield=True):
+            # aiosqlite's public calls are one hop per statement; a batch in many hops is four times
+            # slower and can be interrupted between BEGIN and COMMIT. Hence its private method, and
+            # the upper bound on its version in pyproject.toml.
+            result: T = await self._thread._execute(call)  # type: ignore[no-untyped-call]
+        return result
+
+    async def transact(
+        self,
+        function: Callable[Concatenate[sqlite3.Connection, P], T],
+        *args: P.args,
+        **kwargs: P.kwargs,
+    ) -> T:
+        """Like `run`, with everything the function does in one transaction.
+
+        It is committed before this returns, and rolled back if the function raises.
+        """
+        return await self.run(
+            lambda connection: _transaction(connection, function, *args, **kwargs)
+        )
+
+    async def reopen(self) -> None:
+        """Close the file and open it again: after an I/O error nothing the connection believes
+        about it can be trusted. Raises what `open` raises; then the database stays closed.
+        """
+        with anyio.CancelScope(shield=True):
+            try:
+                await self._thread.close()
+            except sqlite3.Error as error:
+                _log.warning("closing the database after an I/O error failed too: %s", error)
+            await self._start()
+
+    async def _start(self) -> None:
+        self._thread = aiosqlite.Connection(self._open, iter_chunk_size=64)
+        await self._thread
+
+    def _open(self) -> sqlite3.Connection:
+        self._sqlite = self._connect()
+        return self._sqlite
+
+
+def _finish(connection: sqlite3.Connection, call: Callable[[], T]) -> T:
+    try:
+        return call()
+    finally:
+        if connection.in_transaction:
+            connection.rollback()
+
+
+def _transaction(
+    connection: sqlite3.Connection,
+    function: Callable[Concatenate[sqlite3.Connection, P], T],
+    *args: P.args,
+    **kwargs: P.kwargs,
+) -> T:
+    connection.execute("BEGIN IMMEDIATE")
+    result = function(connection, *args, **kwargs)
+    connection.execute("COMMIT")
+    return result
+
+
+def _open_reader(path: Path) -> sqlite3.Connection:
+    return _configured(path, "ro", lambda connection: _pragmas(connection, {"query_only": 1}))
+
+
+def _open_writer(
+    path: Path, synchronous: Synchronous, application_id: int, migrations: Sequence[str]
+) -> sqlite3.Connection:
+    # Not for an existing file: closing a second descriptor of it would drop SQLite's locks.
+    with suppress(FileExistsError):
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+
+    def prepare(connection: sqlite3.Connection) -> None:
+        _check_owner(connection, path, application_id)
+        _pragmas(connection, _WRITER_PRAGMAS)
+        (mode,) = connection.execute("PRAGMA journal_mode = WAL").fetchone()
+        if mode != "wal":
+            raise sqlite3.NotSupportedError(f"{path}: no WAL here, journal mode stays {mode}")
+        _pragmas(connection, {"synchronous": _SYNCHRONOUS[synchronous]})
+        _pragmas(connection, {"application_id": application_id})
+        migrate(connection, migrations)
+
+    return _configured(path, "rw", prepare)
+
+
+def _check_owner(connection: sqlite3.Connection, path: Path, application_id: int) -> None:
+    try:
+        (tables,) = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
+    except sqlite3.DatabaseError as error:
+        if error.sqlite_errorcode != sqlite3.SQLITE_NOTADB:
+            raise
+        raise LogDamaged(f"{path} is not a database: restore it from a backup") from error
+    (found,) = connection.execute("PRAGMA application_id").fetchone()
+    if tables and found != application_id:
+        raise LogDamaged(f"{path} belongs to another application (id {found:#x})")
+
+
+def _configured(
+    path: Path, mode: str, prepare: Callable[[sqlite3.Connection], None]
+) -> sqlite3.Connection:
+    connection = sqlite3.connect(
+        f"{path.absolute().as_uri()}?mode={mode}",
+        uri=True,
+        isolation_level=None,
+        cached_statements=256,
+    )
+    try:
+        _pragmas(connection, _PRAGMAS)
+        prepare(connection)
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _pragmas(connection: sqlite3.Connection, wanted: Mapping[str, int]) -> None:
+    for name, value in wanted.items():
+        connection.execute(f"PRAGMA {name} = {value}").fetchall()
+        (found,) = connection.execute(f"PRAGMA {name}").fetchone()
+        if found != value:
+            raise sqlite3.NotSupportedError(f"PRAGMA {name} is {found}, {value} was asked for")

@@ -1,0 +1,183 @@
+"""The vocabulary of the log: one frozen Struct per event type; its JSON is the event's body.
+
+Streams by type:
+
+    entity_created, entity_updated, entity_deleted    <table>/<id>                     CONFIG
+    source_published                                  event_hook_sources/<src>/<event> CONFIG
+    event_emitted                                     emitted/<source>/<event>         EMITTED
+    delivery_failed, delivery_parked,
+    delivery_resent, deliveries_settled,
+    deliveries_cancelled,
+    hook_paused, hook_resumed, hook_suspended         deliveries/<hook id>             DELIVERY
+
+Matching a hook needs only stream, type and workspace, which outlive the erasure of a body.
+"""
+
+from typing import Any, Literal
+
+import msgspec
+
+EMITTED_PREFIX = "emitted/"
+DELIVERIES_PREFIX = "deliveries/"
+SOURCES_PREFIX = "event_hook_sources/"
+HOOKS_PREFIX = "event_hooks/"
+
+
+class EntityCreated(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """`entity` is public and without nulls; `secrets` are its fields that are never shown."""
+
+    entity: dict[str, Any]
+    secrets: dict[str, Any] = {}
+
+
+class EntityUpdated(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    entity: dict[str, Any]
+    old_entity: dict[str, Any]
+    secrets: dict[str, Any] = {}
+
+
+class EntityDeleted(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    entity: dict[str, Any]
+
+
+class SourcePublished(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """`subject` is the dotted path in the data that names the person an event is about."""
+
+    source: str
+    event: str
+    fields: list[str] | None = None
+    unique: list[str] | None = None
+    description: str | None = None
+    subject: str | None = None
+
+
+class EventEmitted(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """`data` is a JSON object. `id` is the caller's own id."""
+
+    data: msgspec.Raw
+    id: str | None = None
+
+
+Purpose = str
+"""Why a delivery exists: "" (an event matched), "ping", or the id of a replay."""
+
+
+class DeliveryFailed(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """The first failed attempt of a delivery. Later ones are kept in the delivery state only."""
+
+    seq: int
+    reason: str
+    hook_version: int
+    purpose: Purpose = ""
+    status: int | None = None
+
+
+class DeliveryParked(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Given up for now. Holds its own copy of what was to be sent."""
+
+    seq: int
+    event_id: str
+    reason: str
+    attempts: int
+    source: str
+    event: str
+    data: msgspec.Raw
+    purpose: Purpose = ""
+    status: int | None = None
+
+
+class DeliveryResent(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A parked delivery was put back to work by hand."""
+
+    seq: int
+    purpose: Purpose = ""
+
+
+class Suppressed(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """A run of matched events that were not sent: `count` of them within first..last."""
+
+    reason: Literal["on_change", "snooze", "skipped"]
+    first: int
+    last: int
+    count: int
+
+
+class DeliveriesSettled(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Receipt for a range: every event in (after, upto] that matched is settled but for `open`.
+
+    `id` is made up once per receipt, so that storing it again stores nothing.
+
+    `late` lists deliveries that an earlier receipt left open and that have arrived since; both
+    name a delivery by (seq, purpose). `suppressed` are the matched events of the range that were
+    not sent, in runs.
+    """
+
+    id: str
+    after: int
+    upto: int
+    delivered: int
+    hook_version: int
+    open: list[tuple[int, Purpose]] = []
+    late: list[tuple[int, Purpose]] = []
+    suppressed: list[Suppressed] = []
+
+
+class DeliveriesCancelled(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Open deliveries that will never be made, with the reason.
+
+    `after`: neither will any event after that position that nobody had decided on yet.
+    """
+
+    seqs: list[int]
+    reason: str
+    after: int | None = None
+
+
+class HookPaused(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    reason: str = "paused by hand"
+
+
+class HookSuspended(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Stopped by the service itself, e.g. because the receiver answered 410."""
+
+    reason: str
+    seq: int | None = None
+
+
+class HookResumed(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """`skip_to` is the position up to which waiting events are skipped; None: catch up with all."""
+
+    skip_to: int | None = None
+
+
+Event = (
+    EntityCreated
+    | EntityUpdated
+    | EntityDeleted
+    | SourcePublished
+    | EventEmitted
+    | DeliveryFailed
+    | DeliveryParked
+    | DeliveryResent
+    | DeliveriesSettled
+    | DeliveriesCancelled
+    | HookPaused
+    | HookSuspended
+    | HookResumed
+)
+
+EVENT_TYPES: dict[str, type[Event]] = {
+    "entity_created": EntityCreated,
+    "entity_updated": EntityUpdated,
+    "entity_deleted": EntityDeleted,
+    "source_published": SourcePublished,
+    "event_emitted": EventEmitted,
+    "delivery_failed": DeliveryFailed,
+    "delivery_parked": DeliveryParked,
+    "delivery_resent": DeliveryResent,
+    "deliveries_settled": DeliveriesSettled,
+    "deliveries_cancelled": DeliveriesCancelled,
+    "hook_paused": HookPaused,
+    "hook_suspended": HookSuspended,
+    "hook_resumed": HookResumed,
+}

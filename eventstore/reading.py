@@ -1,0 +1,68 @@
+"""What readers do in their threads: whole pages in one call, nothing left open afterwards."""
+
+import sqlite3
+from collections.abc import Collection
+from itertools import starmap
+
+from eventstore import schema
+from eventstore.records import Kind, RecordedEvent
+
+_PAGE_BYTES = 8 * 1024 * 1024
+_FETCH = 1000
+
+
+def page(
+    connection: sqlite3.Connection,
+    after: int,
+    upto: int,
+    limit: int,
+    kinds: Collection[Kind] | None,
+) -> list[RecordedEvent]:
+    """Events in (after, upto], by position."""
+    if kinds is None:
+        return _events(connection.execute(schema.READ, (after, upto, limit)))
+    if Kind.EMITTED in kinds:
+        chosen = f"[{','.join(str(int(kind)) for kind in kinds)}]"
+        return _events(connection.execute(schema.READ_SOME_KINDS, (after, upto, chosen, limit)))
+    arms = " UNION ALL ".join([schema.READ_ONE_KIND] * len(kinds))
+    bounds = [bound for kind in kinds for bound in (int(kind), after, upto)]
+    return _events(connection.execute(f"{arms} ORDER BY seq LIMIT ?", (*bounds, limit)))
+
+
+def stream_page(
+    connection: sqlite3.Connection, stream: str, after: int, limit: int
+) -> list[RecordedEvent]:
+    return _events(connection.execute(schema.READ_STREAM, (stream, after, limit)))
+
+
+def _events(cursor: sqlite3.Cursor) -> list[RecordedEvent]:
+    """All rows, or as many as fit into a page; then the cursor is closed and pins no WAL."""
+    return list(starmap(RecordedEvent, cursor.fetchall()))
+
+
+def find(
+    connection: sqlite3.Connection, event_id: bytes, first: int, head: int
+) -> RecordedEvent | None:
+    """The event with this id in [first, head]. Ids increase with positions: a binary search."""
+    low, high = first, head
+    while low < high:
+        middle = (low + high) // 2
+        (found,) = connection.execute(schema.EVENT_ID_AT, (middle,)).fetchone()
+        if found < event_id:
+            low = middle + 1
+        else:
+            high = middle
+    events = _events(connection.execute(schema.EVENT_AT, (low,)))
+    return next((event for event in events if event.event_id == event_id), None)
+
+
+def leaf(connection: sqlite3.Connection, seq: int) -> bytes | None:
+    """The leaf hash at a position, None if there is no event."""
+    row = connection.execute(schema.LEAF_AT, (seq,)).fetchone()
+    return row and bytes(row[0])
+
+
+def identity(connection: sqlite3.Connection, digest: bytes) -> int | None:
+    """The position of the first event stored under an identity."""
+    row = connection.execute(schema.FIRST_OF_IDENTITY, (digest,)).fetchone()
+    return row and int(row[0])

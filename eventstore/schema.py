@@ -1,0 +1,122 @@
+"""log.db as SQL: tables, what each column is for, and every index with the query it serves."""
+
+APPLICATION_ID = 0x486B5470
+"""`HkTp` in the file's header: tells a log from any other SQLite file."""
+
+EVENTS = """
+CREATE TABLE meta(
+  -- log_id, created_us, key_check (proof that keys.db belongs here), truncated_to
+  key   TEXT PRIMARY KEY,
+  value ANY NOT NULL
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE event(
+  seq            INTEGER PRIMARY KEY AUTOINCREMENT, -- commit order, no holes, never used twice
+  stream         TEXT    NOT NULL,                  -- opaque names only
+  version        INTEGER NOT NULL,                  -- 0, 1, 2, ... within the stream
+  event_id       BLOB    NOT NULL,                  -- UUIDv7 made of time_us: increases with seq
+  type           TEXT    NOT NULL,
+  schema_version INTEGER NOT NULL,                  -- of the body
+  kind           INTEGER NOT NULL,                  -- records.Kind
+  time_us        INTEGER NOT NULL,                  -- the log's clock: max(previous + 1, wall_us)
+  wall_us        INTEGER NOT NULL,                  -- the wall clock as it was read
+  workspace      TEXT    NOT NULL,
+  actor          TEXT,
+  request_id     TEXT,
+  subject        BLOB,                              -- keyed digest of the person it is about
+  salt           BLOB,                              -- 32 random bytes, erased with the body
+  body_digest    BLOB    NOT NULL,                  -- HMAC-SHA256(salt, body), outlives both
+  leaf           BLOB    NOT NULL,                  -- SHA-256(0x00 || envelope || body_digest)
+  body           BLOB,                              -- last, so that no other column overflows
+  CHECK ((salt IS NULL) = (body IS NULL))
+) STRICT;
+
+-- Serves read_stream, and holds the line on versions. Emitted events stay out of it: nobody reads
+-- them by stream, the writer alone numbers them, and the index would halve the speed of appending.
+CREATE UNIQUE INDEX event_stream ON event(stream, version) WHERE kind <> 1;
+
+-- Serves read(kinds=...) and the last configuration event: few among millions of emitted ones.
+CREATE INDEX event_kind ON event(kind, seq) WHERE kind <> 1;
+
+-- Stream heads. Outlives truncation, so a stream keeps its version when its events are gone.
+CREATE TABLE stream(
+  name     TEXT PRIMARY KEY,
+  version  INTEGER NOT NULL,
+  last_seq INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+
+-- Idempotency keys and callers' event ids, as keyed digests. Outlives truncation and erasure.
+CREATE TABLE identity(
+  digest  BLOB PRIMARY KEY,  -- of the key or id with its scope
+  request BLOB    NOT NULL,  -- of the content it came with
+  first   INTEGER NOT NULL,  -- position of the first event stored under it
+  count   INTEGER NOT NULL   -- how many, in a row
+) STRICT, WITHOUT ROWID;
+
+INSERT INTO meta VALUES ('truncated_to', 0);
+
+CREATE TRIGGER event_only_erase BEFORE UPDATE ON event
+WHEN NOT (
+  NEW.salt IS NULL AND NEW.body IS NULL
+  AND NEW.seq IS OLD.seq AND NEW.stream IS OLD.stream AND NEW.version IS OLD.version
+  AND NEW.event_id IS OLD.event_id AND NEW.type IS OLD.type
+  AND NEW.schema_version IS OLD.schema_version AND NEW.kind IS OLD.kind
+  AND NEW.time_us IS OLD.time_us AND NEW.wall_us IS OLD.wall_us
+  AND NEW.workspace IS OLD.workspace AND NEW.actor IS OLD.actor
+  AND NEW.request_id IS OLD.request_id AND NEW.subject IS OLD.subject
+  AND NEW.body_digest IS OLD.body_digest AND NEW.leaf IS OLD.leaf
+)
+BEGIN
+  SELECT RAISE(ABORT, 'the log is append-only: only salt and body can be erased');
+END;
+
+-- The newest event always stays: the next position, time and id go on from it.
+CREATE TRIGGER event_only_truncate BEFORE DELETE ON event
+WHEN OLD.seq > (SELECT value FROM meta WHERE key = 'truncated_to')
+  OR OLD.seq = (SELECT max(seq) FROM event)
+BEGIN
+  SELECT RAISE(ABORT, 'the log is append-only: only truncated positions can be deleted');
+END;
+"""
+
+MIGRATIONS = (EVENTS,)
+"""One script per `user_version`. Scripts that were released never change."""
+
+RECORD = (
+    "seq, stream, version, event_id, type, schema_version, kind, time_us, wall_us, "
+    "workspace, actor, request_id, subject, body"
+)
+"""The columns of a RecordedEvent, in its order."""
+
+_EVENTS = f"SELECT {RECORD} FROM event WHERE "  # noqa: S608 - a constant, as everything here
+
+READ = _EVENTS + "seq > ? AND seq <= ? ORDER BY seq LIMIT ?"
+
+READ_SOME_KINDS = (
+    _EVENTS + "seq > ? AND seq <= ? "
+    "AND kind IN (SELECT value FROM json_each(?)) ORDER BY seq LIMIT ?"
+)
+"""For sets of kinds with emitted events in them: most rows match, so the table is walked."""
+
+READ_ONE_KIND = _EVENTS + "kind = ? AND kind <> 1 AND seq > ? AND seq <= ?"
+"""One arm of a UNION ALL. `kind <> 1` is there for SQLite, which does not see that it follows."""
+
+READ_STREAM = _EVENTS + "stream = ? AND version > ? AND kind <> 1 ORDER BY version LIMIT ?"
+
+EVENT_AT = _EVENTS + "seq = ?"
+EVENT_ID_AT = "SELECT event_id FROM event WHERE seq = ?"
+LEAF_AT = "SELECT leaf FROM event WHERE seq = ?"
+NEWEST = "SELECT seq, time_us, leaf FROM event ORDER BY seq DESC LIMIT 1"
+NEWEST_CONFIG = "SELECT max(seq) FROM event WHERE kind = 0 AND kind <> 1"
+STREAM_VERSIONS = "SELECT name, version FROM stream WHERE name"
+IDENTITIES = "SELECT digest, request, first, count FROM identity WHERE digest"
+FIRST_OF_IDENTITY = "SELECT first FROM identity WHERE digest = ?"
+META = "SELECT value FROM meta WHERE key = ?"
+SET_META = "INSERT INTO meta VALUES (?, ?)"
+
+INSERT_EVENT = "INSERT INTO event"
+INSERT_IDENTITY = "INSERT INTO identity"
+INSERT_STREAM = "INSERT INTO stream"
+MOVE_STREAM = (
+    " ON CONFLICT(name) DO UPDATE SET version = excluded.version, last_seq = excluded.last_seq"
+)

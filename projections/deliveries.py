@@ -1,0 +1,84 @@
+"""What the log says about deliveries: receipts, failures, parking, by hook and by event.
+
+Not resident: the items are looked up in `view.db` by key range, so their number costs no memory.
+
+    <hook>/fact/<position>           every fact, in log order
+    <hook>/settled/<upto>            receipts, by the end of their range
+    <hook>/event/<seq>/<position>    what concerns one event: failed, parked, resent, late, ...
+"""
+
+from collections.abc import Iterable
+from typing import Any
+
+import msgspec
+
+from eventstore.codec import decode
+from eventstore.events import (
+    DELIVERIES_PREFIX,
+    DeliveriesCancelled,
+    DeliveriesSettled,
+    DeliveryFailed,
+    DeliveryParked,
+    DeliveryResent,
+    Event,
+)
+from eventstore.records import Kind, RecordedEvent
+
+from .model import Changes
+
+
+class Fact(msgspec.Struct, frozen=True, kw_only=True):
+    """One delivery event without the copy of what was to be sent. `time_us` is the log's time."""
+
+    position: int
+    time_us: int
+    type: str
+    body: dict[str, Any]
+
+
+def evolve(event: RecordedEvent) -> dict[str, Fact]:
+    """The keys under which `event` is looked up; nothing for other kinds and erased bodies."""
+    if event.kind != Kind.DELIVERY:
+        return {}
+    body = decode(event)
+    if body is None:
+        return {}
+    hook_id = event.stream.removeprefix(DELIVERIES_PREFIX)
+    public = msgspec.to_builtins(body)
+    public.pop("data", None)
+    fact = Fact(position=event.seq, time_us=event.time_us, type=event.type, body=public)
+    keys = [f"{hook_id}/fact/{event.seq:020d}"]
+    if isinstance(body, DeliveriesSettled):
+        keys.append(f"{hook_id}/settled/{body.upto:020d}")
+    keys.extend(f"{hook_id}/event/{seq:020d}/{event.seq:020d}" for seq in _concerned(body))
+    return dict.fromkeys(keys, fact)
+
+
+def _concerned(body: Event) -> Iterable[int]:
+    match body:
+        case DeliveryFailed(seq=seq) | DeliveryParked(seq=seq) | DeliveryResent(seq=seq):
+            return (seq,)
+        case DeliveriesSettled(late=late):
+            return [seq for seq, _ in late]
+        case DeliveriesCancelled(seqs=seqs):
+            return seqs
+        case _:
+            return ()
+
+
+class Deliveries:
+    """The read model's name and shape for the runner; it keeps nothing itself."""
+
+    name = "deliveries"
+    version = 1
+    item = Fact
+    resident = False
+
+    def evolve(self, event: RecordedEvent) -> dict[str, Fact]:
+        return evolve(event)
+
+    def apply(self, changes: Changes) -> None:
+        """Nothing to do: lookups read the database."""
+
+    def clear(self) -> None:
+        """Nothing to do: the runner clears the database."""

@@ -1,0 +1,223 @@
+"""All entities as they are now, with the indexes that names, references and pages need.
+
+Promises: `evolve` is pure and defined for erased bodies, after which an entity is known by its id
+alone; a value that is unique in its scope is found without a search.
+"""
+
+from bisect import bisect_right, insort
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import islice
+from typing import Any, Final
+
+import msgspec
+
+from eventstore.codec import decode
+from eventstore.events import EntityCreated, EntityUpdated
+from eventstore.records import NO_STREAM, Kind, RecordedEvent
+
+from .model import Changes
+from .tables import DEFAULT_WORKSPACE, TABLES, Table
+
+_MANY: Final = 32  #: from how many insertions on sorting once is cheaper
+
+
+class Entity(msgspec.Struct, frozen=True, kw_only=True):
+    """One entity as stored: `entity` without nulls and secrets, `secrets` by dotted path.
+
+    `version` is that of its stream, `seq` the position of the event that made it so.
+    """
+
+    table: str
+    id: str
+    workspace: str
+    entity: dict[str, Any]
+    secrets: dict[str, Any] = {}
+    version: int
+    seq: int
+
+    @property
+    def stream(self) -> str:
+        return f"{self.table}/{self.id}"
+
+    @property
+    def kind(self) -> Table:
+        return TABLES[self.table]
+
+
+BUILT_IN: Final = Entity(
+    table="workspaces",
+    id=DEFAULT_WORKSPACE,
+    workspace=DEFAULT_WORKSPACE,
+    entity={
+        "id": DEFAULT_WORKSPACE,
+        "name": "default",
+        "created_at": 0,
+        "updated_at": 0,
+        "config": {},
+        "meta": {},
+    },
+    version=NO_STREAM,
+    seq=0,
+)
+"""The default workspace exists although no event created it."""
+
+
+def evolve(event: RecordedEvent) -> dict[str, Entity | None]:
+    """The entity that `event` changes, by its stream; None when it is deleted."""
+    table, _, identity = event.stream.partition("/")
+    if event.kind != Kind.CONFIG or table not in TABLES:
+        return {}
+    if event.type == "entity_deleted":
+        return {event.stream: None}
+    body = decode(event)
+    known = body if isinstance(body, EntityCreated | EntityUpdated) else None
+    return {
+        event.stream: Entity(
+            table=table,
+            id=identity,
+            workspace=event.workspace,
+            entity=known.entity if known else {"id": identity},
+            secrets=known.secrets if known else {},
+            version=event.version,
+            seq=event.seq,
+        )
+    }
+
+
+class Entities:
+    """The view in memory. `apply` alone changes it, and keeps the indexes in step."""
+
+    name = "entities"
+    version = 1
+    item = Entity
+    resident = True
+
+    def __init__(self) -> None:
+        self.clear()
+
+    def clear(self) -> None:
+        self._items: dict[str, Entity] = {}
+        # ids in order, by table and workspace; workspace "" holds those of all of them
+        self._ids: defaultdict[tuple[str, str], list[str]] = defaultdict(list)
+        # the id that has a value, by table, scope, fields and value
+        self._unique: dict[tuple[Any, ...], str] = {}
+        # streams of the entities that refer to an id, by table, field and that id
+        self._children: defaultdict[tuple[str, str, str], set[str]] = defaultdict(set)
+        self.apply({BUILT_IN.stream: BUILT_IN})
+
+    def evolve(self, event: RecordedEvent) -> dict[str, Entity | None]:
+        return evolve(event)
+
+    def apply(self, changes: Changes) -> None:
+        added: defaultdict[tuple[str, str], list[str]] = defaultdict(list)
+        for stream, new in changes.items():
+            old = self._items.pop(stream, None)
+            if old:
+                self._forget(old)
+            if new:
+                self._items[stream] = new
+                self._remember(new)
+            for place in _places(old) - _places(new):
+                ids = self._ids[place]
+                del ids[bisect_right(ids, old.id) - 1]  # type: ignore[union-attr]
+            for place in _places(new) - _places(old):
+                added[place].append(new.id)
+        for place, ids in added.items():
+            _insert(self._ids[place], ids)
+
+    def get(self, table: str, identity: str) -> Entity | None:
+        return self._items.get(f"{table}/{identity}")
+
+    def find(self, table: str, workspace: str, field: str, value: Any) -> Entity | None:
+        """The entity whose unique `field` has this value, as seen from `workspace`."""
+        return self.find_together(table, workspace, (field,), (value,))
+
+    def find_together(
+        self, table: str, workspace: str, fields: tuple[str, ...], values: Iterable[Any]
+    ) -> Entity | None:
+        """The same for fields that are unique in combination."""
+        scope = TABLES[table].scope(workspace)
+        identity = self._unique.get((table, scope, fields, tuple(map(_plain, values))))
+        return None if identity is None else self.get(table, identity)
+
+    def page(
+        self,
+        table: str,
+        workspace: str,
+        *,
+        after: str = "",
+        size: int,
+        match: Callable[[Entity], bool] | None = None,
+    ) -> tuple[list[Entity], bool]:
+        """Up to `size` entities that match, in order of their ids, and whether there are more.
+
+        `workspace` "" stands for all of them.
+        """
+        ids = self._ids.get((table, workspace), [])
+        rows = (self._items[f"{table}/{ids[i]}"] for i in range(bisect_right(ids, after), len(ids)))
+        return _cut(filter(match, rows) if match else rows, size)
+
+    def children(self, table: str, field: str, identity: str) -> list[Entity]:
+        """The entities of `table` whose `field` refers to `identity`, in order of their ids."""
+        streams = self._children.get((table, field, identity), ())
+        return [self._items[stream] for stream in sorted(streams)]
+
+    def is_empty(self, workspace: str) -> bool:
+        """Whether no entity belongs to `workspace`."""
+        return not any(self._ids.get((t.name, workspace)) for t in TABLES.values() if t.scoped)
+
+    def _remember(self, row: Entity) -> None:
+        for key in _unique_keys(row):
+            self._unique[key] = row.id
+        for key in _parents(row):
+            self._children[key].add(row.stream)
+
+    def _forget(self, row: Entity) -> None:
+        for key in _unique_keys(row):
+            if self._unique.get(key) == row.id:
+                del self._unique[key]
+        for key in _parents(row):
+            self._children[key].discard(row.stream)
+            if not self._children[key]:
+                del self._children[key]
+
+
+def _places(row: Entity | None) -> set[tuple[str, str]]:
+    """The lists of ids that `row` is in."""
+    if row is None:
+        return set()
+    return {(row.table, ""), (row.table, row.kind.scope(row.workspace))}
+
+
+def _insert(ids: list[str], added: Sequence[str]) -> None:
+    if len(added) < _MANY:
+        for identity in added:
+            insort(ids, identity)
+    else:
+        ids.extend(added)
+        ids.sort()
+
+
+def _unique_keys(row: Entity) -> Iterator[tuple[Any, ...]]:
+    scope = row.kind.scope(row.workspace)
+    for fields in row.kind.unique:
+        values = tuple(_plain(row.entity.get(f, row.secrets.get(f))) for f in fields)
+        if any(value is not None for value in values):
+            yield row.table, scope, fields, values
+
+
+def _parents(row: Entity) -> Iterator[tuple[str, str, str]]:
+    for field in row.kind.references:
+        if target := row.entity.get(field.name):
+            yield row.table, field.name, target["id"]
+
+
+def _plain(value: Any) -> Any:
+    """A value as a key: of a reference, its id."""
+    return value["id"] if isinstance(value, dict) else value
+
+
+def _cut(rows: Iterable[Entity], size: int) -> tuple[list[Entity], bool]:
+    page = list(islice(rows, size + 1))
+    return page[:size], len(page) > size

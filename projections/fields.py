@@ -1,0 +1,184 @@
+"""What a field of an entity can be: the marks used in the table of entities, and its compiled form.
+
+A Struct declares a record: annotations give types, ranges and nullability, defaults are Kong's, and
+the marks below say the rest. `compile_record` turns it into plain values that the validator, the
+read model and the presentation walk.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any, Final, Literal
+
+import msgspec
+from msgspec import Meta, inspect
+
+from .checks import Check
+
+UNIQUE = Meta(extra={"unique": True})
+"""No two entities of a workspace (of the whole table, if it has no workspaces) share this value."""
+SECRET = Meta(extra={"secret": True})
+"""Kept apart from the entity; shown by the Admin API's own answers and by nothing else."""
+HASHED = Meta(extra={"hashed": True})
+"""A token or password: hashed before it reaches the log, kept apart, never shown."""
+AUTO = Meta(extra={"auto": True})
+"""Filled in by the service when the caller does not: an id or a time."""
+EXTENSION = Meta(extra={"extension": True})
+"""Unknown to Kong: stored and shown only when it differs from its default."""
+TRANSIENT = Meta(extra={"transient": True})
+"""Accepted and checked, never stored or shown."""
+SET = Meta(extra={"set": True})
+"""A list without repetitions."""
+FREE = Meta(extra={"free": True})
+"""A map that counts as a record whose fields are not known here."""
+
+
+Kind = Literal[
+    "string", "integer", "number", "boolean", "array", "set", "map", "record", "foreign", "any"
+]
+
+
+_MARKS: Final = ("unique", "secret", "hashed", "auto", "extension", "transient")
+_KINDS: Final[dict[str, Kind]] = {"foreign": "foreign", "set": "set", "free": "record"}
+
+
+class Foreign(msgspec.Struct, frozen=True):
+    """A reference `{"id": ...}` to `table`. With `cascade` the owner is deleted with its target."""
+
+    table: str
+    cascade: bool = False
+
+
+class Shape(msgspec.Struct, frozen=True, kw_only=True):
+    """The type of a value. `kind` is the word that Kong's messages use.
+
+    A record without `record` is free: its fields are not known here.
+    """
+
+    kind: Kind
+    nullable: bool = False
+    item: "Shape | None" = None  #: elements of an array or set, values of a map
+    key: "Shape | None" = None  #: keys of a map
+    record: "Record | None" = None
+    choices: tuple[str | int, ...] = ()
+    least: float | None = None
+    most: float | None = None
+    min_length: int = 1
+    check: Check | None = None
+    foreign: Foreign | None = None
+
+
+class Field(msgspec.Struct, frozen=True, kw_only=True):
+    name: str
+    shape: Shape
+    default: Any = msgspec.NODEFAULT
+    factory: Callable[[], Any] | None = None
+    unique: bool = False
+    secret: bool = False
+    hashed: bool = False
+    auto: bool = False
+    extension: bool = False
+    transient: bool = False
+
+    def fresh_default(self) -> Any:
+        """The value of a field that was not sent; NODEFAULT when it has to be sent."""
+        if self.factory is not None:
+            return msgspec.to_builtins(self.factory())
+        if self.default is msgspec.NODEFAULT and self.shape.kind == "record":
+            return {}
+        return self.default
+
+
+class Variant(msgspec.Struct, frozen=True):
+    """The record of field `field` is the one that the value of field `by` selects."""
+
+    by: str
+    field: str
+    records: "Mapping[str, Record]"
+
+
+class Record(msgspec.Struct, frozen=True, kw_only=True):
+    fields: Mapping[str, Field]
+    variant: Variant | None = None
+
+    def field_of(self, name: str, entity: Mapping[str, Any]) -> Field:
+        """Field `name` as it applies to `entity`."""
+        field = self.fields[name]
+        if self.variant is None or name != self.variant.field:
+            return field
+        selected = entity.get(self.variant.by)
+        record = self.variant.records.get(selected) if isinstance(selected, str) else None
+        shape = msgspec.structs.replace(
+            field.shape, kind="record" if record else "any", record=record
+        )
+        return msgspec.structs.replace(field, shape=shape)
+
+
+def checked(check: Check) -> Meta:
+    """A condition beyond the type."""
+    return Meta(extra={"check": check})
+
+
+def foreign(table: str, *, cascade: bool = False) -> Meta:
+    return Meta(extra={"foreign": Foreign(table, cascade)})
+
+
+def compile_record(struct: type[msgspec.Struct], variant: Variant | None = None) -> Record:
+    """The compiled form of a Struct."""
+    info = inspect.type_info(struct)
+    assert isinstance(info, inspect.StructType)  # noqa: S101 - what type_info gives for a Struct
+    fields = {field.encode_name: _field(field) for field in info.fields}
+    return Record(fields=fields, variant=variant)
+
+
+def _field(field: inspect.Field) -> Field:
+    shape, extra = _shape(field.type)
+    factory = None if field.default_factory is msgspec.NODEFAULT else field.default_factory
+    marks = {
+        name: True for name in ("unique", "secret", "hashed", "auto", "extension") if name in extra
+    }
+    return Field(
+        name=field.encode_name, shape=shape, default=field.default, factory=factory, **marks
+    )
+
+
+def _shape(type_: inspect.Type) -> tuple[Shape, dict[str, Any]]:
+    """The shape of a type, and the marks found around it."""
+    match type_:
+        case inspect.Metadata(type=inner, extra=extra):
+            shape, marks = _shape(inner)
+            marks |= extra or {}
+            kinds = (kind for mark, kind in _KINDS.items() if mark in marks)
+            return msgspec.structs.replace(
+                shape,
+                kind=next(kinds, shape.kind),
+                check=marks.get("check"),
+                foreign=marks.get("foreign"),
+            ), marks
+        case inspect.UnionType(types=types):
+            (inner,) = (member for member in types if not isinstance(member, inspect.NoneType))
+            shape, marks = _shape(inner)
+            return msgspec.structs.replace(shape, nullable=True), marks
+    return _plain_shape(type_), {}
+
+
+def _plain_shape(type_: inspect.Type) -> Shape:
+    match type_:
+        case inspect.StrType(min_length=least):
+            return Shape(kind="string", min_length=1 if least is None else least)
+        case inspect.IntType(ge=least, le=most):
+            return Shape(kind="integer", least=least, most=most)
+        case inspect.FloatType(ge=least, le=most):
+            return Shape(kind="number", least=least, most=most)
+        case inspect.BoolType():
+            return Shape(kind="boolean")
+        case inspect.LiteralType(values=values):
+            kind: Kind = "string" if isinstance(values[0], str) else "integer"
+            return Shape(kind=kind, choices=tuple(values))
+        case inspect.ListType(item_type=item, min_length=least):
+            return Shape(kind="array", item=_shape(item)[0], min_length=least or 0)
+        case inspect.DictType(key_type=key, value_type=value):
+            return Shape(kind="map", key=_shape(key)[0], item=_shape(value)[0])
+        case inspect.StructType(cls=struct):
+            return Shape(kind="record", record=compile_record(struct))
+        case inspect.AnyType():
+            return Shape(kind="any", nullable=True)
+    raise TypeError(f"no entity field can be of type {type_}")

@@ -1,0 +1,44 @@
+"""Fields that stand for others and fields that are computed from others. Pure functions."""
+
+import hashlib
+from typing import Any
+from urllib.parse import urlsplit
+
+from .checks import pem_bytes
+
+
+def from_url(args: dict[str, Any]) -> dict[str, Any]:
+    """A service's `url` stands for protocol, host, port and path, and wins over them."""
+    url = args.get("url")
+    if not isinstance(url, str):
+        return args
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError:
+        return args | {"host": None}
+    protocol = parts.scheme or ("https" if port == 443 else "http")
+    return args | {
+        "protocol": protocol,
+        "host": parts.hostname,
+        "port": port or (443 if protocol == "https" else 80),
+        "path": parts.path or None,
+    }
+
+
+def lower_username(entity: dict[str, Any]) -> dict[str, Any]:
+    username = entity["username"]
+    return entity | {"username_lower": username and username.lower()}
+
+
+def with_port(entity: dict[str, Any]) -> dict[str, Any]:
+    """A target without a port means port 8000, as in Kong."""
+    target = entity["target"]
+    has_port = ":" in target.rpartition("]")[2] and (target.startswith("[") or target.count(":") == 1)
+    return entity if has_port else entity | {"target": f"{target}:8000"}
+
+
+def with_digest(entity: dict[str, Any]) -> dict[str, Any]:
+    """The SHA-256 of a CA certificate, by which it is unique."""
+    der = pem_bytes(entity["cert"], "CERTIFICATE") or b""
+    return entity | {"cert_digest": hashlib.sha256(der).hexdigest()}
