@@ -28,10 +28,14 @@ class Answer(NamedTuple):
 
 
 class Unreachable(Exception):
-    """No answer came. The events may be stored or not: send them again with the same `key`."""
+    """No answer came. With a `key` the events may be stored or not: send them again with that key.
 
-    def __init__(self, url: str, key: str, error: Exception) -> None:
-        super().__init__(f"no answer from {url}: {error}")
+    Without one nothing was sent.
+    """
+
+    def __init__(self, url: str, error: Exception, key: str | None = None) -> None:
+        again = f"; to be sure, send the same again with the idempotency key {key}" if key else ""
+        super().__init__(f"no answer from {url}: {error}{again}")
         self.key = key
 
 
@@ -61,10 +65,14 @@ def send(url: str, body: bytes, *, lines: bool = False, key: str | None = None) 
         "Idempotency-Key": key or str(uuid.uuid4()),
     }
     try:
+        connection.connect()
+    except OSError as error:
+        raise Unreachable(url, error) from error
+    try:
         connection.request("POST", parts.path.rstrip("/") + "/events", body, headers)
         answer = connection.getresponse()
         return Answer(answer.status, answer.read().decode("utf-8", "replace"))
     except (OSError, http.client.HTTPException) as error:
-        raise Unreachable(url, headers["Idempotency-Key"], error) from error
+        raise Unreachable(url, error, headers["Idempotency-Key"]) from error
     finally:
         connection.close()

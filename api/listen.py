@@ -42,17 +42,20 @@ class Arrival(msgspec.Struct, frozen=True):
     standard_webhooks: Verdict
 
     def as_text(self) -> str:
-        """Several lines for people, with an empty one at the end."""
+        """Several lines for people, the last one empty. Nothing in them steers a terminal."""
+        time = datetime.fromtimestamp(self.time, UTC).astimezone()
+        verdicts = f"x-kong-signature {self.kong_signature}, standard webhooks "
         lines = [
-            f"{datetime.fromtimestamp(self.time, UTC).astimezone():%H:%M:%S} "
-            f"{self.method} {self.path}",
+            f"{time:%H:%M:%S} {self.method} {self.path}",
             *(f"  {name}: {value}" for name, value in self.headers.items()),
-            *(f"  {line}" for line in ["", *self.body.splitlines()]),
             "",
-            f"  x-kong-signature {self.kong_signature}, standard webhooks {self.standard_webhooks}",
+            *(f"  {line}" for line in self.body.splitlines()),
+            f"  ({verdicts}{self.standard_webhooks})",
             "",
         ]
-        return "\n".join(lines)
+        return "\n".join(
+            "".join(c if c.isprintable() else ascii(c)[1:-1] for c in x) for x in lines
+        )
 
 
 class Receiver:
@@ -149,20 +152,28 @@ class _Handler(BaseHTTPRequestHandler):
         super().__init__(*connection)  # handles the whole connection before it returns
 
     def _receive(self) -> None:
-        length = self.headers.get("content-length", "0")
-        if "transfer-encoding" in self.headers or not length.isdecimal():
-            return self._refuse(411)
-        if int(length) > BODY_LIMIT:
-            return self._refuse(413)
-        body = self.rfile.read(int(length))
-        if len(body) < int(length):  # the sender went away
-            self.close_connection = True
-            return None
-        arrival = self._arrival(body)
-        self._answer(self._status)
-        self._arrivals.put(arrival)
+        body = self._body()
+        if body is not None:
+            arrival = self._arrival(body)
+            self._answer(self._status)
+            self._arrivals.put(arrival)
 
     do_GET = do_HEAD = do_POST = do_PUT = do_PATCH = do_DELETE = do_OPTIONS = _receive  # noqa: N815
+
+    def _body(self) -> bytes | None:
+        """The whole body; None if it will not be had, which ends the connection."""
+        length = self.headers.get("content-length", "0")
+        if "transfer-encoding" in self.headers or not length.isdecimal():
+            refusal = 411
+        elif int(length) > BODY_LIMIT:
+            refusal = 413
+        else:
+            body = self.rfile.read(int(length))
+            self.close_connection |= len(body) < int(length)  # the sender went away
+            return None if len(body) < int(length) else body
+        self.close_connection = True
+        self._answer(refusal)
+        return None
 
     def _arrival(self, body: bytes) -> Arrival:
         headers: dict[str, str] = {}
@@ -178,14 +189,11 @@ class _Handler(BaseHTTPRequestHandler):
         text = body.decode("utf-8", "backslashreplace")
         return Arrival(now, self.command, self.path, headers, text, kong, standard)
 
-    def _refuse(self, status: int) -> None:
-        self.close_connection = True  # the body was not read
-        self._answer(status)
-
     def _answer(self, status: int) -> None:
         try:
             self.send_response(status)
-            self.send_header("Content-Length", "0")
+            if status != 204:
+                self.send_header("Content-Length", "0")
             if self.close_connection:
                 self.send_header("Connection", "close")
             self.end_headers()

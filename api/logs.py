@@ -101,7 +101,7 @@ def _as_json(_logger: object, _method: str, event: MutableMapping[str, Any]) -> 
     line = {**head, "message": event.pop("event"), **event, **fields, **head}
     try:
         return msgspec.json.encode(line, enc_hook=str).decode()
-    except (TypeError, ValueError):  # half a surrogate pair, a key that is no text
+    except UnicodeEncodeError:  # half a surrogate pair: bytes of a header that were no UTF-8
         return json.dumps(line, default=str, skipkeys=True)
 
 

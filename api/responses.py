@@ -59,6 +59,13 @@ class SchemaViolation(RequestError):
         )
 
 
+class PrimaryKeyViolation(RequestError):
+    """An entity is to be created under an id that another one has."""
+
+    def __init__(self, key: Mapping[str, Any]) -> None:
+        super().__init__(f"primary key violation on key '{_lua(key)}'", key)
+
+
 class UniqueViolation(RequestError):
     """`key` holds the fields and values that another entity already has."""
 
@@ -82,6 +89,21 @@ class ForeignKeyViolation(RequestError):
         return cls(message, {"@referenced_by": child})
 
 
+class ForeignKeysUnresolved(RequestError):
+    """References by a unique value that no entity has.
+
+    `unresolved` holds, by field and by name of the unique field, that value and the table.
+    """
+
+    def __init__(self, unresolved: Mapping[str, Mapping[str, tuple[str, str]]]) -> None:
+        fields = {
+            field: {name: _unresolved(name, *target) for name, target in targets.items()}
+            for field, targets in unresolved.items()
+        }
+        message = _counted("foreign key unresolved", "foreign keys unresolved", _texts(fields))
+        super().__init__(message, fields)
+
+
 class InvalidPrimaryKey(RequestError):
     """`fields` says what is wrong with each part of the key."""
 
@@ -94,7 +116,8 @@ class EntityNotFound(RequestError):
     """A write to an entity that does not exist; a read raises `NotFound`."""
 
     def __init__(self, key: Mapping[str, Any]) -> None:
-        super().__init__(f"could not find the entity with primary key '{_lua(key)}'", key)
+        what = "primary key " if "id" in key else ""
+        super().__init__(f"could not find the entity with {what}'{_lua(key)}'", key)
 
 
 class InvalidSize(RequestError):
@@ -166,12 +189,14 @@ class Unavailable(RequestError):
 _ANSWERS: Mapping[type[RequestError], tuple[int, int | None, str]] = {
     InvalidPrimaryKey: (400, 1, "invalid primary key"),
     SchemaViolation: (400, 2, "schema violation"),
+    PrimaryKeyViolation: (400, 3, "primary key violation"),
     ForeignKeyViolation: (400, 4, "foreign key violation"),
     UniqueViolation: (409, 5, "unique constraint violation"),
     EntityNotFound: (404, 6, "not found"),
     InvalidOffset: (400, 7, "invalid offset"),
     InvalidSize: (400, 9, "invalid size"),
     InvalidOption: (400, 11, "invalid options"),
+    ForeignKeysUnresolved: (400, 13, "foreign keys unresolved"),
     BadRequest: (400, None, ""),
     Forbidden: (403, None, ""),
     NotFound: (404, None, ""),
@@ -237,6 +262,11 @@ def _texts(fields: Mapping[str, Any]) -> list[str]:
         else:
             texts.append(f"{name}: {problem}")
     return texts
+
+
+def _unresolved(name: str, value: str, table: str) -> str:
+    key = _lua({name: value})
+    return f"the foreign key cannot be resolved with '{key}' for an existing '{table}' entity"
 
 
 def _counted(one: str, many: str, texts: Sequence[str]) -> str:

@@ -31,8 +31,7 @@ _SURROGATE: Final = re.compile("[\ud800-\udfff]")
 
 def validated(table: Table, args: Mapping[str, Any]) -> dict[str, Any]:
     """The whole entity that `args` describes, defaults filled in. Raises SchemaViolation."""
-    expanded = table.expand(dict(args)) if table.expand else args
-    entity, wrong = _record(table.record, expanded)
+    entity, wrong = _record(table.record, args)
     about_all = []
     candidate = {
         name: INVALID if name in wrong else entity.get(name) for name in table.record.fields
@@ -161,7 +160,7 @@ def _integer(_shape: Shape, value: Any) -> Verdict:
 
 def _real(_shape: Shape, value: Any) -> Verdict:
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    return value, None if is_number and value == value else "expected a number"  # noqa: PLR0124 - NaN
+    return value, None if is_number and math.isfinite(value) else "expected a number"
 
 
 def _boolean(_shape: Shape, value: Any) -> Verdict:
@@ -231,7 +230,7 @@ def _reference(_shape: Shape, value: Any) -> Verdict:
         return value, {"id": "missing primary key"}
     identity, wrong = _string(_shape, value["id"])
     wrong = wrong or uuid(identity)
-    return {"id": identity}, {"id": wrong} if wrong else None
+    return ({"id": identity.lower()}, None) if wrong is None else (value, {"id": wrong})
 
 
 def _free(_shape: Shape, value: Any) -> Verdict:

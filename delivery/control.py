@@ -23,7 +23,7 @@ from projections.hooks import Hooks
 from projections.runner import Projections
 
 from .explain import explain_hook, in_words
-from .outcome import delivery_id
+from .outcome import delivery_id as name_delivery
 from .service import DeliveryService
 from .state import Item, Open, Parked
 
@@ -89,17 +89,17 @@ class DeliveryControl:
             )
         ]
 
-    async def parked(self, hook_id: str, after: int | None, size: int) -> list[dict[str, Any]]:
+    async def parked(self, hook_id: str, after: int, size: int) -> list[dict[str, Any]]:
         """Deliveries given up, oldest event first, from above event position `after`."""
-        found = [item for item in self._parked(hook_id) if after is None or item[0] > after]
+        found = [item for item in self._parked(hook_id) if item[0] > after]
         return [self._parked_entry(hook_id, item) for item in sorted(found)[:size]]
 
-    async def resend(self, hook_id: str, delivery: str | None) -> int:
+    async def resend(self, hook_id: str, delivery_id: str | None) -> int:
         """Put one parked delivery, or all, back to work; how many."""
         items = [
             item
             for item, parked in self._parked(hook_id).items()
-            if delivery in (None, delivery_id(hook_id, parked.event_id, item[1]))
+            if delivery_id in (None, name_delivery(hook_id, parked.event_id, item[1]))
         ]
         for start in range(0, len(items), _RESENT_AT_ONCE):
             batch = items[start : start + _RESENT_AT_ONCE]
@@ -145,7 +145,7 @@ class DeliveryControl:
     def _parked_entry(self, hook_id: str, item: Item) -> dict[str, Any]:
         parked = self._parked(hook_id)[item]
         return {
-            "id": delivery_id(hook_id, parked.event_id, item[1]),
+            "id": name_delivery(hook_id, parked.event_id, item[1]),
             "event_id": parked.event_id,
             "position": item[0],
             "purpose": item[1] or "event",

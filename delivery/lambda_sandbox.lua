@@ -15,7 +15,7 @@ local byte, char, floor, min, sub = string.byte, string.char, math.floor, math.m
 local concat, clock, sethook = table.concat, os.clock, debug.sethook
 local find, gsub = string.find, string.gsub
 local error, loadstring, pcall, select, setfenv = error, loadstring, pcall, select, setfenv
-local setmetatable, tostring, type = setmetatable, tostring, type
+local jit, setmetatable, tostring, type = jit, setmetatable, tostring, type
 
 local HOOK_EVERY = 1000 -- instructions
 local TIME_LIMIT = ("time limit of %gs exceeded"):format(limits.cpu_seconds)
@@ -135,7 +135,12 @@ local function environment()
   local xpcall = xpcall
   local env = pick(_G, "_VERSION assert error ipairs next pairs select tonumber tostring type unpack")
   function env.pcall(...) return unless_expired(pcall(...)) end
-  function env.xpcall(...) return unless_expired(xpcall(...)) end
+  function env.xpcall(body, handler, ...)
+    return unless_expired(xpcall(body, function(problem)
+      if expired then return problem end
+      return handler(problem)
+    end, ...))
+  end
   function env.require(name)
     error(("require '%s' not allowed within sandbox"):format(tostring(name)), 2)
   end
@@ -164,11 +169,10 @@ local function described(problem)
   return "(error object is a " .. type(problem) .. " value)"
 end
 
--- LuaJIT finds bytecode behind a first line that starts with "#" too, hence its "t" for text only;
--- Lua 5.1 does not know the mode and looks at the first byte alone.
+-- Never bytecode, which is not verified. (LuaJIT refuses it behind a "#" line or a BOM by itself.)
 local function compile(source)
   if byte(source, 1) == 27 then return nil, "attempt to load chunk with wrong mode" end
-  return loadstring(source, source, "t")
+  return loadstring(source, source)
 end
 
 local function load_function(source)
@@ -236,7 +240,7 @@ local function verdict()
   if thrown then problem = sub(described(problem), 1, limits.error_size) end
   if expired then
     local known = problem and find(problem, TIME_LIMIT, 1, true)
-    return known and problem or TIME_LIMIT, true
+    return known and gsub(problem, "sandbox:%d+: ", "", 1) or TIME_LIMIT, true
   end
   if problem and find(problem, OUT_OF_MEMORY, 1, true) then
     return (gsub(problem, OUT_OF_MEMORY, MEMORY_LIMIT, 1)), true

@@ -114,6 +114,23 @@ class DeliveryService:
         """Take nothing new; `run` returns after the drain."""
         self._stopping.set()
 
+    def summary(self) -> dict[str, float]:
+        """Counts for operators: how far delivery is, and what it has not settled."""
+        outboxes = self.ledger.outboxes.values()
+        return {
+            "position": self.ledger.live,
+            "behind": self._log.head - self.ledger.live,
+            "open": sum(len(outbox.open) for outbox in outboxes),
+            "in_flight": sum(len(outbox.running) for outbox in outboxes),
+            "parked": sum(len(outbox.parked) for outbox in outboxes),
+            "lagging_hooks": sum(outbox.position is not None for outbox in outboxes),
+            "stopped_hooks": sum(outbox.stopped is not None for outbox in outboxes),
+        }
+
+    def problems(self) -> list[str]:
+        """Why deliveries do not go on, in one line each."""
+        return [] if self.failure is None else [self.failure]
+
     async def _run_once(self) -> None:
         ledger = self.ledger
         async with anyio.create_task_group() as recording:

@@ -104,7 +104,7 @@ class _Path(msgspec.Struct, frozen=True):
         if isinstance(value, bool):
             return "true" if value else "false"
         if isinstance(value, int | float):
-            return _number(value)
+            return number_text(value)
         raise TemplateError(self.line, f"`{self.text}` is a table, which has no text form")
 
     def _value(self, context: dict[str, Any]) -> Any:
@@ -172,6 +172,14 @@ def walk(value: Any, context: dict[str, Any], budget: Budget | None = None) -> A
     return value
 
 
+def number_text(value: float) -> str:
+    """`%.14g`, as LuaJIT prints a number."""
+    try:
+        return f"{float(value):.14g}"
+    except OverflowError:
+        return "inf" if value > 0 else "-inf"
+
+
 def _parse(source: str) -> Iterator[str | _Path]:
     begin = position = 0  # of the text not yet given out, and of the search for the next tag
     line = 1  # at `begin`
@@ -231,11 +239,3 @@ def _text(source: str) -> str:
     if "\r" not in source:
         return source
     return _NEWLINE.sub("\n", "\n" + source)[1:]
-
-
-def _number(value: float) -> str:
-    """`%.14g`, as LuaJIT prints a number."""
-    try:
-        return f"{float(value):.14g}"
-    except OverflowError:
-        return "inf" if value > 0 else "-inf"

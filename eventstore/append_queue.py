@@ -2,17 +2,20 @@
 
 import asyncio
 from collections import deque
-from typing import NamedTuple
+
+import msgspec
 
 from eventstore.errors import LogUnavailable
 from eventstore.options import LogOptions
 from eventstore.records import Append, Appended
 
 
-class Pending(NamedTuple):
+class Pending(msgspec.Struct, frozen=True):
+    """An append, its size in bytes of bodies, and where its caller waits for the answer."""
+
     append: Append
+    size: int
     answer: asyncio.Future[Appended]
-    size: int  #: bytes of bodies
 
 
 class AppendQueue:
@@ -20,6 +23,7 @@ class AppendQueue:
 
     def __init__(self, options: LogOptions) -> None:
         self._options = options
+        self._loop = asyncio.get_running_loop()
         self._waiting: deque[Pending] = deque()
         self._events = 0
         self._bytes = 0
@@ -30,14 +34,16 @@ class AppendQueue:
         """Raises LogUnavailable when the queue is full or closed."""
         if self._closed:
             raise LogUnavailable("the log is closing")
-        events, size = len(append.events), sum([len(event.body) for event in append.events])
+        events, size = len(append.events), 0
+        for event in append.events:
+            size += len(event.body)
         if self._events and (
             self._events + events > self._options.queue_events
             or self._bytes + size > self._options.queue_bytes
         ):
             raise LogUnavailable("the append queue is full")
-        answer: asyncio.Future[Appended] = asyncio.get_running_loop().create_future()
-        self._waiting.append(Pending(append, answer, size))
+        answer: asyncio.Future[Appended] = self._loop.create_future()
+        self._waiting.append(Pending(append, size, answer))
         self._events += events
         self._bytes += size
         self._arrived.set()

@@ -4,8 +4,9 @@ The writer collects what is known on disk about the names in a batch of appends;
 append after another, each as if those before it were stored already; the writer stores the rest.
 """
 
-from collections.abc import Iterable, Mapping
-from typing import NamedTuple
+from collections.abc import Iterable, Mapping, Sequence
+
+import msgspec
 
 from eventstore.errors import ConfigMoved, IdentityReused, Refused, WrongVersion
 from eventstore.keys import Digests
@@ -13,15 +14,17 @@ from eventstore.records import NO_STREAM, Append, Appended, Kind, NewEvent
 
 Answer = Appended | Refused
 
+_CONFIG = int(Kind.CONFIG)
 
-class Mark(NamedTuple):
+
+class Mark(msgspec.Struct, frozen=True, gc=False):
     """An idempotency key or a caller's event id, with the content it came with, as digests."""
 
     digest: bytes
     content: bytes
 
 
-class Identity(NamedTuple):
+class Identity(msgspec.Struct, frozen=True, gc=False):
     """What is stored under a mark: `length` events from position `first` on."""
 
     content: bytes
@@ -29,22 +32,22 @@ class Identity(NamedTuple):
     length: int
 
 
-class Marked(NamedTuple):
-    """An append with its marks: of the request, and of each event that carries an id."""
+class Marked(msgspec.Struct, frozen=True, gc=False):
+    """An append with its marks: of the request, and of its events if any of them carries an id."""
 
     append: Append
     request: Mark | None
-    events: tuple[Mark | None, ...]
+    events: Sequence[Mark | None] | None
 
     def digests(self) -> Iterable[bytes]:
         if self.request is not None:
             yield self.request.digest
-        for mark in self.events:
+        for mark in self.events or ():
             if mark is not None:
                 yield mark.digest
 
 
-class Row(NamedTuple):
+class Row(msgspec.Struct, frozen=True, gc=False):
     """An event that got its place in the log."""
 
     seq: int
@@ -60,7 +63,12 @@ def mark(append: Append, digests: Digests) -> Marked:
             digests.request_key(append.idempotency.key),
             digests.content(append.idempotency.request),
         )
-    return Marked(append, request, tuple([_mark_event(event, digests) for event in append.events]))
+    for event in append.events:
+        if event.identity is not None:
+            break
+    else:
+        return Marked(append, request, None)
+    return Marked(append, request, [_mark_event(event, digests) for event in append.events])
 
 
 def _mark_event(event: NewEvent, digests: Digests) -> Mark | None:
@@ -101,22 +109,23 @@ class Batch:
 
     def _repeated(self, marked: Marked) -> Appended | None:
         """Idempotency comes before versions: the repetition of a success is a success."""
-        request = marked.request and self._identity(marked.request.digest)
-        if marked.request and request:
-            if request.content != marked.request.content:
-                raise IdentityReused(None)
-            return Appended(self._positions(request, marked.events), repeated=True)
-        if not any(marked.events):
+        if marked.request is not None:
+            stored = self._identity(marked.request.digest)
+            if stored is not None:
+                if stored.content != marked.request.content:
+                    raise IdentityReused(None)
+                return Appended(self._positions(stored, marked.events), repeated=True)
+        if marked.events is None:
             return None
         self._check_ids(marked.events)
         positions = [self._position(event) for event in marked.events]
         if None in positions:
             return None
-        if marked.request:
+        if marked.request is not None:
             self.identities[marked.request.digest] = Identity(marked.request.content, 0, 0)
         return Appended(tuple(filter(None, positions)), repeated=True)
 
-    def _check_ids(self, events: tuple[Mark | None, ...]) -> None:
+    def _check_ids(self, events: Sequence[Mark | None]) -> None:
         seen: dict[bytes, bytes] = {}
         for index, event in enumerate(events):
             if event is None:
@@ -128,13 +137,17 @@ class Batch:
 
     def _stored(self, marked: Marked) -> Appended:
         append = marked.append
-        self._check_expected(append)
+        if append.expect or append.config_since is not None:
+            self._check_expected(append)
         first = self.seq + 1
-        positions = [
-            self._position(event_mark) or self._place(event, event_mark, append)
-            for event, event_mark in zip(append.events, marked.events, strict=True)
-        ]
-        if marked.request:
+        if marked.events is None:
+            positions = [self._place(event, append) for event in append.events]
+        else:
+            positions = [
+                self._place_once(event, event_mark, append)
+                for event, event_mark in zip(append.events, marked.events, strict=True)
+            ]
+        if marked.request is not None:
             self.identities[marked.request.digest] = Identity(
                 marked.request.content, first, self.seq + 1 - first
             )
@@ -148,15 +161,23 @@ class Batch:
         if append.config_since is not None and self.config > append.config_since:
             raise ConfigMoved(append.config_since, self.config)
 
-    def _place(self, event: NewEvent, event_mark: Mark | None, append: Append) -> int:
+    def _place(self, event: NewEvent, append: Append) -> int:
         self.seq = seq = self.seq + 1
         version = self._version(event.stream) + 1
         self.streams[event.stream] = (version, seq)
-        if event.kind == Kind.CONFIG:
+        if event.kind == _CONFIG:
             self.config = seq
-        if event_mark is not None:
-            self.identities[event_mark.digest] = Identity(event_mark.content, seq, 1)
         self.rows.append(Row(seq, version, event, append))
+        return seq
+
+    def _place_once(self, event: NewEvent, event_mark: Mark | None, append: Append) -> int:
+        if event_mark is None:
+            return self._place(event, append)
+        known = self._identity(event_mark.digest)
+        if known is not None:
+            return known.first
+        seq = self._place(event, append)
+        self.identities[event_mark.digest] = Identity(event_mark.content, seq, 1)
         return seq
 
     def _version(self, stream: str) -> int:
@@ -170,11 +191,15 @@ class Batch:
         identity = event_mark and self._identity(event_mark.digest)
         return identity.first if identity else None
 
-    def _positions(self, request: Identity, events: tuple[Mark | None, ...]) -> tuple[int, ...]:
+    def _positions(
+        self, request: Identity, events: Sequence[Mark | None] | None
+    ) -> tuple[int, ...]:
         """Where a repeated request's events are: ids know their own, the others fill the run."""
         run = range(request.first, request.first + request.length)
+        if events is None:
+            return tuple(run)
         known = [self._position(event) for event in events]
-        rest = [position for position in run if position not in set(known)]
+        rest = sorted({*run}.difference(known))
         if known.count(None) != len(rest):  # the caller decided on other events this time
             return tuple(run)
         places = iter(rest)

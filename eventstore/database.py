@@ -27,6 +27,7 @@ _log = logging.getLogger("hooktape.eventstore")
 Synchronous = Literal["FULL", "NORMAL"]
 _SYNCHRONOUS: Mapping[Synchronous, int] = {"NORMAL": 1, "FULL": 2}
 
+PAGE_SIZE = 4096
 WAL_LIMIT = 64 * 1024 * 1024
 
 _PRAGMAS: Mapping[str, int] = {
@@ -37,6 +38,7 @@ _PRAGMAS: Mapping[str, int] = {
     "foreign_keys": 1,
 }
 _WRITER_PRAGMAS: Mapping[str, int] = {
+    "page_size": PAGE_SIZE,
     "auto_vacuum": 2,  # incremental; only takes effect before the first table
     "cache_size": -32 * 1024,  # KiB; a batch must fit, or it spills into the WAL before COMMIT
     "wal_autocheckpoint": 0,  # the writer says when: not between a caller and its answer
@@ -117,9 +119,14 @@ class Database:
 
         It is committed before this returns, and rolled back if the function raises.
         """
-        return await self.run(
-            lambda connection: _transaction(connection, function, *args, **kwargs)
-        )
+
+        def transaction(connection: sqlite3.Connection) -> T:
+            connection.execute("BEGIN IMMEDIATE")
+            result = function(connection, *args, **kwargs)
+            connection.execute("COMMIT")
+            return result
+
+        return await self.run(transaction)
 
     async def reopen(self) -> None:
         """Close the file and open it again: after an I/O error nothing the connection believes
@@ -147,18 +154,6 @@ def _finish(connection: sqlite3.Connection, call: Callable[[], T]) -> T:
     finally:
         if connection.in_transaction:
             connection.rollback()
-
-
-def _transaction(
-    connection: sqlite3.Connection,
-    function: Callable[Concatenate[sqlite3.Connection, P], T],
-    *args: P.args,
-    **kwargs: P.kwargs,
-) -> T:
-    connection.execute("BEGIN IMMEDIATE")
-    result = function(connection, *args, **kwargs)
-    connection.execute("COMMIT")
-    return result
 
 
 def _open_reader(path: Path) -> sqlite3.Connection:

@@ -10,7 +10,7 @@ where `columns` are seq, stream, version, event_id (32 hex digits), type, schema
 time_us, wall_us, workspace, actor, request_id, subject (hex digits or null).
 """
 
-import hmac
+import struct
 from hashlib import sha256
 
 import msgspec
@@ -22,31 +22,30 @@ Columns = tuple[
 
 _encode = msgspec.json.Encoder().encode
 
-_MASK_64 = (1 << 64) - 1
+_KEY_PADDING = bytes(32)
+_INNER = bytes(byte ^ 0x36 for byte in range(256))
+_OUTER = bytes(byte ^ 0x5C for byte in range(256))
+
+_UUID = struct.Struct(">QQ")
+_MASK_62 = (1 << 62) - 1
 _VARIANT = 0b10 << 62
 
 
 def envelope(columns: Columns) -> bytes:
     """The canonical form of everything but the body."""
-    seq, stream, version, event_id, type_, schema_version, kind, *times_and_names, subject = columns
+    seq, stream, version, event_id, *others, subject = columns
     return _encode(
-        (
-            seq,
-            stream,
-            version,
-            event_id.hex(),
-            type_,
-            schema_version,
-            kind,
-            *times_and_names,
-            None if subject is None else subject.hex(),
-        )
+        (seq, stream, version, event_id.hex(), *others, None if subject is None else subject.hex())
     )
 
 
 def body_digest(salt: bytes, body: bytes) -> bytes:
-    """Commits to the body without letting anybody guess it once the salt is erased."""
-    return hmac.digest(salt, body, "sha256")
+    """HMAC-SHA256(salt, body): commits to the body, and tells nothing once the salt is erased.
+
+    `salt` is 32 bytes. Spelled out after RFC 2104, because OpenSSL's HMAC takes half as long again.
+    """
+    key = salt + _KEY_PADDING
+    return sha256(key.translate(_OUTER) + sha256(key.translate(_INNER) + body).digest()).digest()
 
 
 def leaf_hash(envelope: bytes, body_digest: bytes) -> bytes:
@@ -54,13 +53,13 @@ def leaf_hash(envelope: bytes, body_digest: bytes) -> bytes:
     return sha256(b"\0" + envelope + body_digest).digest()
 
 
-def uuid7(time_us: int, random: bytes) -> bytes:
-    """A UUIDv7 (RFC 9562, 5.7) of a time in microseconds and 8 random bytes.
+def uuid7(time_us: int, random: int) -> bytes:
+    """A UUIDv7 (RFC 9562, 5.7) of a time in microseconds and 62 random bits.
 
     rand_a holds the fraction of the millisecond (6.2, method 3), so ids of different microseconds
     sort like their times.
     """
     milliseconds, microseconds = divmod(time_us, 1000)
-    high = milliseconds << 16 | 0x7000 | (microseconds << 12) // 1000
-    low = int.from_bytes(random) & (_MASK_64 >> 2) | _VARIANT
-    return (high << 64 | low).to_bytes(16)
+    return _UUID.pack(
+        milliseconds << 16 | 0x7000 | (microseconds << 12) // 1000, random & _MASK_62 | _VARIANT
+    )

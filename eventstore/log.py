@@ -173,7 +173,9 @@ class EventLog:
         while batch := await self._queue.batch():
             if self.failure is not None:
                 _answer_all(batch, LogUnavailable(self.failure))
-            elif await self._commit(batch) and self._writer.wants_checkpoint(self._queue.empty):
+            elif await self._commit(batch) and self._writer.wants_checkpoint(
+                idle=self._queue.empty
+            ):
                 await self._checkpoint()
 
     async def _commit(self, batch: list[Pending]) -> bool:

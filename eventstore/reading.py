@@ -8,7 +8,8 @@ from eventstore import schema
 from eventstore.records import Kind, RecordedEvent
 
 _PAGE_BYTES = 8 * 1024 * 1024
-_FETCH = 1000
+_FETCH = 32
+"""A page ends with the fetch that brings it over its bytes, so that large bodies stay few."""
 
 
 def page(
@@ -23,7 +24,7 @@ def page(
         return _events(connection.execute(schema.READ, (after, upto, limit)))
     if Kind.EMITTED in kinds:
         chosen = f"[{','.join(str(int(kind)) for kind in kinds)}]"
-        return _events(connection.execute(schema.READ_SOME_KINDS, (after, upto, chosen, limit)))
+        return _events(connection.execute(schema.READ_SOME_KINDS, (chosen, after, upto, limit)))
     arms = " UNION ALL ".join([schema.READ_ONE_KIND] * len(kinds))
     bounds = [bound for kind in kinds for bound in (int(kind), after, upto)]
     return _events(connection.execute(f"{arms} ORDER BY seq LIMIT ?", (*bounds, limit)))
@@ -36,8 +37,14 @@ def stream_page(
 
 
 def _events(cursor: sqlite3.Cursor) -> list[RecordedEvent]:
-    """All rows, or as many as fit into a page; then the cursor is closed and pins no WAL."""
-    return list(starmap(RecordedEvent, cursor.fetchall()))
+    """The rows, or as many as fit into a page; then the cursor is closed and pins no WAL."""
+    events: list[RecordedEvent] = []
+    size = 0
+    while size < _PAGE_BYTES and (rows := cursor.fetchmany(_FETCH)):
+        events += starmap(RecordedEvent, rows)
+        size += sum([len(row[-1] or b"") for row in rows])
+    cursor.close()
+    return events
 
 
 def find(

@@ -93,8 +93,8 @@ _EVENTS = f"SELECT {RECORD} FROM event WHERE "  # noqa: S608 - a constant, as ev
 READ = _EVENTS + "seq > ? AND seq <= ? ORDER BY seq LIMIT ?"
 
 READ_SOME_KINDS = (
-    _EVENTS + "seq > ? AND seq <= ? "
-    "AND kind IN (SELECT value FROM json_each(?)) ORDER BY seq LIMIT ?"
+    _EVENTS + "kind IN (SELECT value FROM json_each(?)) "  # noqa: S608
+    "AND seq > ? AND seq <= ? ORDER BY seq LIMIT ?"
 )
 """For sets of kinds with emitted events in them: most rows match, so the table is walked."""
 

@@ -8,22 +8,21 @@ in a few fixed sizes that the statement cache keeps.
 import sqlite3
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
-from itertools import chain
 from typing import Any
 
 _MOST = 256  # rows a statement; times 17 columns stays well under SQLite's 32766 parameters
 
 
 def insert(
-    connection: sqlite3.Connection, head: str, rows: Sequence[Sequence[object]], tail: str = ""
+    connection: sqlite3.Connection, head: str, width: int, values: Sequence[object], tail: str = ""
 ) -> None:
-    """Run `head VALUES (...), (...) tail` for all rows, which are equally wide."""
-    done = 0
-    while left := len(rows) - done:
+    """Run `head VALUES (...), (...) tail` for all rows; `values` are theirs, row after row."""
+    start = 0
+    while left := (len(values) - start) // width:
         size = min(_MOST, 1 << (left.bit_length() - 1))
-        part = rows[done : done + size]
-        connection.execute(_values(head, len(part[0]), size, tail), list(chain.from_iterable(part)))
-        done += size
+        end = start + size * width
+        connection.execute(_values(head, width, size, tail), values[start:end])
+        start = end
 
 
 def select_in(

@@ -1,8 +1,8 @@
 """Kong's conditions on values beyond their type, with Kong's texts. Pure functions.
 
-A check of a value answers with the text of what is wrong, or None. A check of an entity is given all
-of its fields, `INVALID` standing for those that are wrong already, and answers with texts by field;
-`ENTITY` is the whole.
+A check of a value answers with the text of what is wrong, or None. A check of an entity is given
+all of its fields, `INVALID` standing for those that are wrong already, and answers with texts by
+field; `ENTITY` is the whole.
 """
 
 import base64
@@ -201,12 +201,11 @@ def distinct(one: str, other: str) -> EntityCheck:
 
 def when(field: str, values: Collection[str], then: str, rule: Check) -> EntityCheck:
     """While `field` has one of `values`, `then` has to satisfy `rule`."""
+    text = f"failed conditional validation given value of field '{field}'"
 
     def check(entity: Mapping[str, Any]) -> dict[str, str]:
         wrong = rule(entity[then]) if entity[field] in values else None
-        if wrong is None:
-            return {}
-        return {ENTITY: f"failed conditional validation given value of field '{field}'", then: wrong}
+        return {} if wrong is None else {ENTITY: text, then: wrong}
 
     return check
 

@@ -163,6 +163,12 @@ class Entities:
         streams = self._children.get((table, field, identity), ())
         return [self._items[stream] for stream in sorted(streams)]
 
+    def workspace(self, name_or_id: str) -> str | None:
+        """The id of a workspace; None if there is none of that name or id."""
+        table = "workspaces"
+        row = self.get(table, name_or_id.lower()) or self.find(table, "", "name", name_or_id)
+        return None if row is None else row.id
+
     def is_empty(self, workspace: str) -> bool:
         """Whether no entity belongs to `workspace`."""
         return not any(self._ids.get((t.name, workspace)) for t in TABLES.values() if t.scoped)

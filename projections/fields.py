@@ -38,6 +38,12 @@ Kind = Literal[
 
 _MARKS: Final = ("unique", "secret", "hashed", "auto", "extension", "transient")
 _KINDS: Final[dict[str, Kind]] = {"foreign": "foreign", "set": "set", "free": "record"}
+_SCALARS: Final[dict[type, Kind]] = {
+    inspect.IntType: "integer",
+    inspect.FloatType: "number",
+    inspect.BoolType: "boolean",
+    inspect.AnyType: "any",
+}
 
 
 class Foreign(msgspec.Struct, frozen=True):
@@ -112,9 +118,13 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
         return msgspec.structs.replace(field, shape=shape)
 
 
-def checked(check: Check) -> Meta:
-    """A condition beyond the type."""
-    return Meta(extra={"check": check})
+def checked(*checks: Check) -> Meta:
+    """Conditions beyond the type; the first that does not hold is told."""
+
+    def first_fault(value: Any) -> str | None:
+        return next(filter(None, (check(value) for check in checks)), None)
+
+    return Meta(extra={"check": first_fault})
 
 
 def foreign(table: str, *, cascade: bool = False) -> Meta:
@@ -132,9 +142,7 @@ def compile_record(struct: type[msgspec.Struct], variant: Variant | None = None)
 def _field(field: inspect.Field) -> Field:
     shape, extra = _shape(field.type)
     factory = None if field.default_factory is msgspec.NODEFAULT else field.default_factory
-    marks = {
-        name: True for name in ("unique", "secret", "hashed", "auto", "extension") if name in extra
-    }
+    marks = {mark: True for mark in _MARKS if mark in extra}
     return Field(
         name=field.encode_name, shape=shape, default=field.default, factory=factory, **marks
     )
@@ -164,21 +172,19 @@ def _plain_shape(type_: inspect.Type) -> Shape:
     match type_:
         case inspect.StrType(min_length=least):
             return Shape(kind="string", min_length=1 if least is None else least)
-        case inspect.IntType(ge=least, le=most):
-            return Shape(kind="integer", least=least, most=most)
-        case inspect.FloatType(ge=least, le=most):
-            return Shape(kind="number", least=least, most=most)
-        case inspect.BoolType():
-            return Shape(kind="boolean")
+        case inspect.IntType() | inspect.FloatType():
+            return Shape(kind=_SCALARS[type(type_)], least=type_.ge, most=type_.le)
+        case inspect.BoolType() | inspect.AnyType():
+            return Shape(kind=_SCALARS[type(type_)], nullable=isinstance(type_, inspect.AnyType))
         case inspect.LiteralType(values=values):
-            kind: Kind = "string" if isinstance(values[0], str) else "integer"
-            return Shape(kind=kind, choices=tuple(values))
+            choices = tuple(value for value in values if isinstance(value, str | int))
+            return Shape(
+                kind="string" if isinstance(choices[0], str) else "integer", choices=choices
+            )
         case inspect.ListType(item_type=item, min_length=least):
             return Shape(kind="array", item=_shape(item)[0], min_length=least or 0)
         case inspect.DictType(key_type=key, value_type=value):
             return Shape(kind="map", key=_shape(key)[0], item=_shape(value)[0])
         case inspect.StructType(cls=struct):
             return Shape(kind="record", record=compile_record(struct))
-        case inspect.AnyType():
-            return Shape(kind="any", nullable=True)
     raise TypeError(f"no entity field can be of type {type_}")

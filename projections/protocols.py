@@ -43,8 +43,8 @@ def fits_protocols(route: Mapping[str, Any]) -> dict[str, str]:
         return {}
     wrong = {}
     if _TLS.isdisjoint(protocols) and route["snis"]:
-        text = "'snis' can only be set when 'protocols' is 'grpcs', 'https', 'tls' or 'tls_passthrough'"
-        wrong[ENTITY] = text
+        needed = "'grpcs', 'https', 'tls' or 'tls_passthrough'"
+        wrong[ENTITY] = f"'snis' can only be set when 'protocols' is {needed}"
     unusable, what = _unusable(protocols)
     wrong |= {
         name: f"cannot set '{name}' when 'protocols' is {what}"

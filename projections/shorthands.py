@@ -34,8 +34,8 @@ def lower_username(entity: dict[str, Any]) -> dict[str, Any]:
 def with_port(entity: dict[str, Any]) -> dict[str, Any]:
     """A target without a port means port 8000, as in Kong."""
     target = entity["target"]
-    has_port = ":" in target.rpartition("]")[2] and (target.startswith("[") or target.count(":") == 1)
-    return entity if has_port else entity | {"target": f"{target}:8000"}
+    bare = target.rpartition("]")[2] if target.startswith("[") else target
+    return entity if bare.count(":") == 1 else entity | {"target": f"{target}:8000"}
 
 
 def with_digest(entity: dict[str, Any]) -> dict[str, Any]:

@@ -44,7 +44,9 @@ def reveal(entity: Mapping[str, Any], secrets: Mapping[str, Any]) -> dict[str, A
     return revealed
 
 
-def restore(record: Record, entity: Mapping[str, Any], secrets: Mapping[str, Any]) -> dict[str, Any]:
+def restore(
+    record: Record, entity: Mapping[str, Any], secrets: Mapping[str, Any]
+) -> dict[str, Any]:
     """The whole entity. A field that is newer than the entity has its default."""
     return _filled(record, reveal(entity, secrets))
 

@@ -86,8 +86,9 @@ class Table(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def unique(self) -> list[tuple[str, ...]]:
         """The fields, and the combinations of fields, whose values no two entities share."""
-        fields = [(field.name,) for field in self.record.fields.values() if field.unique]
-        return [*fields, self.together] if self.together else fields
+        fields = self.record.fields.values()
+        combinations = [(field.name,) for field in fields if field.unique]
+        return [*combinations, *filter(None, [self.together])]
 
     @property
     def references(self) -> list[Field]:
@@ -248,10 +249,6 @@ class Upstream(Entity, kw_only=True):
 
 @table("targets", key="target", together=("upstream", "target"), derive=shorthands.with_port)
 class Target(Entity, kw_only=True):
-    """Kong keeps the times of a target with milliseconds."""
-
-    created_at: Annotated[float, Meta(ge=0), AUTO]
-    updated_at: Annotated[float, Meta(ge=0), AUTO]
     upstream: Annotated[Reference, foreign("upstreams", cascade=True)]
     target: Annotated[str, checked(checks.target)]
     weight: Annotated[int, Meta(ge=0, le=65535)] = 100
@@ -332,15 +329,17 @@ class EventHook(Entity, kw_only=True):
     config: Annotated[dict[str, Any], FREE] = field(default_factory=dict)
 
 
-RESERVED: Final = frozenset(TABLES) | {t.path.split("/")[0] for t in TABLES.values()}
+_PATHS: Final = "docs endpoints events health ingest metrics schemas status tags workspaces".split()
+
+RESERVED: Final = frozenset(
+    {*TABLES, *(t.path.partition("/")[0] for t in TABLES.values()), *_PATHS}
+)
 """First segments of paths, and so no names of workspaces."""
 
 
 @table("workspaces", key="name", scoped=False)
 class Workspace(Entity, kw_only=True):
-    name: Annotated[
-        Name, UNIQUE, checked(checks.not_one_of(RESERVED | {"workspaces", "events", "status"}))
-    ]
+    name: Annotated[str, UNIQUE, checked(checks.name, checks.not_one_of(RESERVED))]
     comment: str | None = None
     config: Annotated[dict[str, Any], FREE] = field(default_factory=dict)
     meta: Annotated[dict[str, Any], FREE] = field(default_factory=dict)

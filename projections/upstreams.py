@@ -1,6 +1,6 @@
 """The parts of an upstream: health checks and hashing. Defaults and conditions are Kong's."""
 
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Final, Literal, get_args
 
 import msgspec
 from msgspec import Meta, field
@@ -77,6 +77,11 @@ _HASHED_FIELDS: Final = {
     "uri_capture": ("hash_on_uri_capture", "hash_fallback_uri_capture"),
 }
 
+
+def _others(hash_on: str) -> list[str]:
+    return [choice for choice in get_args(HashOn) if choice != hash_on]
+
+
 HASH_CHECKS: Final[tuple[EntityCheck, ...]] = (
     *(
         when(hash_field, (value,), names[index], required)
@@ -85,7 +90,7 @@ HASH_CHECKS: Final[tuple[EntityCheck, ...]] = (
     ),
     when("hash_on", ("none", "cookie"), "hash_fallback", one_of("none")),
     *(
-        when("hash_on", (value,), "hash_fallback", lambda other, value=value: _repeats(value, other))
+        when("hash_on", (value,), "hash_fallback", one_of(*_others(value)))
         for value in ("consumer", "ip", "path")
     ),
     *(distinct(*names) for value, names in _HASHED_FIELDS.items() if value != "cookie"),
@@ -100,8 +105,3 @@ def hashing(args: dict[str, Any]) -> dict[str, Any]:
     if args.get("hash_on") not in (None, "none"):
         return args | {"algorithm": "consistent-hashing"}
     return args
-
-
-def _repeats(hash_on: str, fallback: str) -> str | None:
-    choices = [c for c in HashOn.__args__ if c != hash_on]  # type: ignore[attr-defined]
-    return one_of(*choices)(fallback)

@@ -1,0 +1,158 @@
+"""Administrative writes: one at a time, decided on what is, stored, and then visible."""
+
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any, Final, Protocol
+
+import anyio
+import msgspec
+
+from api.commands import Decision
+from api.responses import RequestError, Unavailable
+from eventstore.errors import ConfigMoved
+from eventstore.log import EventLog
+from eventstore.records import Append, Appended, Idempotency
+from projections.entities import Entities, Entity, evolve
+
+_ATTEMPTS: Final = 10
+_NEVER: Final = -1  #: configuration has always moved since this position
+
+Decide = Callable[[], Decision]
+Examine = Callable[[dict[str, Any]], Awaitable[None]]
+"""Looks at a whole entity before it is stored, at leisure; raises to refuse it."""
+
+
+class Registry(Protocol):
+    """Keeps the read models in step with the log."""
+
+    @property
+    def position(self) -> int:
+        """Every configuration change up to here has been applied."""
+        ...
+
+    async def wait_applied(self, seq: int) -> None:
+        """Return once the event at `seq` has been applied."""
+        ...
+
+
+class Circumstances(msgspec.Struct, frozen=True, kw_only=True):
+    """Who writes, where, and under which names the request is known."""
+
+    workspace: str
+    actor: str | None = None
+    request_id: str | None = None
+    idempotency: Idempotency | None = None
+
+
+class Admin:
+    """The write side of the Admin API. `view` is what `registry` keeps in step."""
+
+    def __init__(
+        self,
+        log: EventLog,
+        registry: Registry,
+        view: Entities,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self.view = view
+        self.clock = clock
+        self._log = log
+        self._registry = registry
+        self._lock = anyio.Lock()
+
+    async def write(
+        self, decide: Decide, circumstances: Circumstances, examine: Examine | None = None
+    ) -> Entity | None:
+        """Store what `decide` comes to, and answer with the entity as it is then.
+
+        A repeated request gets the first answer, refused or not by now. Otherwise as `store`.
+        """
+        appended = await self.store(decide, circumstances, examine)
+        return None if appended is None else await self._recall(appended)
+
+    async def store(
+        self, decide: Decide, circumstances: Circumstances, examine: Examine | None = None
+    ) -> Appended | None:
+        """Store what `decide` comes to; None when that is nothing.
+
+        `decide` is asked again whenever configuration moved in between, so it must be pure. Once
+        this returns, every read model shows the write. A repeated request stores nothing. Raises
+        what `decide` and `examine` raise, and the log's errors.
+        """
+        foreseen = None if examine is None else await _examined(decide, examine)
+        async with self._lock:
+            appended = await self._stored(decide, circumstances, examine, foreseen)
+            if appended is not None:
+                await self._registry.wait_applied(appended.positions[-1])
+        return appended
+
+    async def _stored(
+        self,
+        decide: Decide,
+        circumstances: Circumstances,
+        examine: Examine | None,
+        foreseen: dict[str, Any] | None,
+    ) -> Appended | None:
+        for _ in range(_ATTEMPTS):
+            position = self._registry.position
+            try:
+                decision = decide()
+            except RequestError:
+                if first := await self._first_time(circumstances):
+                    return first
+                raise
+            if examine is not None and decision.entity not in (None, foreseen):
+                await examine(decision.entity)
+                foreseen = decision.entity
+            try:
+                return await self._append(decision, position, circumstances)
+            except ConfigMoved as moved:
+                await self._registry.wait_applied(moved.actual)
+        raise Unavailable("configuration keeps changing, try again")
+
+    async def _append(
+        self, decision: Decision, position: int, circumstances: Circumstances
+    ) -> Appended | None:
+        if not decision.events:
+            return None
+        return await self._log.append(
+            Append(
+                events=decision.events,
+                config_since=position,
+                idempotency=circumstances.idempotency,
+                workspace=circumstances.workspace,
+                actor=circumstances.actor,
+                request_id=circumstances.request_id,
+            )
+        )
+
+    async def _first_time(self, circumstances: Circumstances) -> Appended | None:
+        """What an earlier request with this key stored. Raises IdentityReused for other content.
+
+        The log looks at the key before the condition, and this condition never holds: so nothing
+        is stored here.
+        """
+        if circumstances.idempotency is None:
+            return None
+        probe = Append(events=(), config_since=_NEVER, idempotency=circumstances.idempotency)
+        try:
+            return await self._log.append(probe)
+        except ConfigMoved:
+            return None
+
+    async def _recall(self, appended: Appended) -> Entity | None:
+        """The entity as the last of these events left it."""
+        (event,) = await self._log.read(appended.positions[-1] - 1, limit=1)
+        (entity,) = evolve(event).values()
+        return entity
+
+
+async def _examined(decide: Decide, examine: Examine) -> dict[str, Any] | None:
+    """What `decide` will probably come to, examined before anyone has to wait for it."""
+    try:
+        decision = decide()
+    except RequestError:
+        return None  # for the real decision to raise, which knows repeated requests
+    if decision.entity is not None:
+        await examine(decision.entity)
+    return decision.entity

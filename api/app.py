@@ -1,0 +1,59 @@
+"""The application: every route behind the front door. No I/O and no state of its own."""
+
+from collections.abc import Callable, Sequence
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import BaseRoute, Route
+
+from api.bodies import BODY_LIMIT
+from api.front_door import FrontDoor, Observe, Policy, Tenancy
+from api.responses import NotFound, refuse
+
+
+def create_app(
+    routes: Sequence[BaseRoute],
+    *,
+    version: str,
+    policy: Policy,
+    resolve_workspace: Callable[[str], str | None],
+    default_workspace: str,
+    body_limit: int = BODY_LIMIT,
+    observe: Observe | None = None,
+) -> Starlette:
+    """`routes` in the order in which they are tried, `/x/fixed` before `/x/{id}`.
+
+    `resolve_workspace` gives the id for a name or an id, None for an unknown workspace. No
+    workspace can be reached whose name is the first segment of a route.
+    """
+    roots = frozenset(first_segments(routes))
+    app = Starlette(
+        routes=routes,
+        middleware=[
+            Middleware(
+                FrontDoor,
+                policy=policy,
+                tenancy=Tenancy(roots, resolve_workspace, default_workspace),
+                version=version,
+                body_limit=body_limit,
+                observe=observe,
+            )
+        ],
+        exception_handlers={HTTPException: _unrouted},
+    )
+    # The front door has taken the closing slash off; a redirect would lose the body of a POST.
+    app.router.redirect_slashes = False
+    return app
+
+
+def first_segments(routes: Sequence[BaseRoute]) -> set[str]:
+    """`events` of `/events/{id}`: names that a workspace must not have."""
+    return {route.path.split("/")[1] for route in routes if isinstance(route, Route)}
+
+
+async def _unrouted(_request: Request, _error: Exception) -> Response:
+    """Starlette raises HTTPException for one thing here: a path without a route."""
+    return refuse(NotFound())

@@ -1,0 +1,113 @@
+"""The `webhook` handler: the payload as JSON, posted and signed."""
+
+import re
+import time
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+import msgspec
+
+from projections.hooks import WebhookConfig, WebhookCustomConfig
+
+from . import signing
+from .egress import Egress
+from .outcome import Delivery, Outcome
+
+_TRANSPORT = """
+    accept-encoding connection content-length expect host keep-alive proxy-authenticate
+    proxy-authorization proxy-connection te trailer transfer-encoding upgrade
+"""
+_IDENTITY = "webhook-id webhook-signature webhook-timestamp x-kong-signature"
+PROTECTED_HEADERS: Final = frozenset(f"{_TRANSPORT} {_IDENTITY}".split())
+"""What a hook cannot set: the transport decides it, or receivers trust us by it. In lower case."""
+
+_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
+
+
+class Outgoing(msgspec.Struct, frozen=True):
+    """A request as a hook describes it, before it is signed. Header names are in lower case."""
+
+    method: str
+    url: str
+    headers: dict[str, str]
+    body: bytes
+
+
+class Webhook:
+    """Builds and sends the request of one delivery. Raises nothing but cancellation."""
+
+    def __init__(self, egress: Egress, clock: Callable[[], float] = time.time) -> None:
+        self._egress = egress
+        self._clock = clock
+
+    async def __call__(self, delivery: Delivery) -> Outcome:
+        config = msgspec.convert(delivery.hook.config, WebhookConfig)
+        headers = {"content-type": "application/json", **lower(config.headers)}
+        request = Outgoing("POST", config.url, headers, msgspec.json.encode(payload(delivery)))
+        return await send(self._egress, request, delivery, config, self._clock())
+
+
+def payload(delivery: Delivery) -> dict[str, Any]:
+    """What a receiver or a template gets to see: the data, with `source` and `event` beside it."""
+    return {**delivery.data, "source": delivery.source, "event": delivery.event}
+
+
+async def send(
+    egress: Egress,
+    request: Outgoing,
+    delivery: Delivery,
+    config: WebhookConfig | WebhookCustomConfig,
+    now_s: float,
+) -> Outcome:
+    """Signs the request and sends it. What cannot be sent is an outcome that is not retried."""
+    problems = header_problems(request.headers) | secret_problems(config.secret)
+    if problems:
+        path, problem = next(iter(problems.items()))
+        return Outcome(ok=False, reason=f"{path}: {problem}", retryable=False)
+    signed = signing.signed_headers(
+        delivery.id,
+        request.body,
+        now_s=now_s,
+        secret=config.secret,
+        algorithm=config.signature_algorithm,
+    )
+    return await egress.send(
+        request.method,
+        request.url,
+        request.headers | signed,
+        request.body,
+        ssl_verify=config.ssl_verify,
+    )
+
+
+def validate(config: Mapping[str, Any]) -> dict[str, str]:
+    """What is wrong with a configuration whose types are right, by the field's dotted path."""
+    return header_problems(config.get("headers")) | secret_problems(config.get("secret"))
+
+
+def header_problems(headers: Mapping[str, str] | None) -> dict[str, str]:
+    """What cannot be sent as a header, by its path below the hook."""
+    problems = {}
+    for name, value in (headers or {}).items():
+        if not _NAME.fullmatch(name):
+            problems[f"config.headers.{name}"] = "not a header name"
+        elif name.lower() in PROTECTED_HEADERS:
+            problems[f"config.headers.{name}"] = "this header cannot be set by a hook"
+        elif _CONTROL.search(value):
+            problems[f"config.headers.{name}"] = "control characters cannot be sent in a header"
+    return problems
+
+
+def secret_problems(secret: str | None) -> dict[str, str]:
+    """What makes a secret useless for signing, by its path below the hook."""
+    try:
+        signing.key(secret or "")
+    except ValueError as error:
+        return {"config.secret": str(error)}
+    return {}
+
+
+def lower(headers: Mapping[str, str] | None) -> dict[str, str]:
+    """Headers with their names in lower case; the last of several spellings counts."""
+    return {name.lower(): value for name, value in (headers or {}).items()}
