@@ -15,7 +15,6 @@ from eventstore.records import Append, Appended, Idempotency
 from projections.entities import Entities, Entity, evolve
 
 _ATTEMPTS: Final = 10
-_NEVER: Final = -1  #: configuration has always moved since this position
 
 Decide = Callable[[], Decision]
 Examine = Callable[[dict[str, Any]], Awaitable[None]]
@@ -63,47 +62,49 @@ class Admin:
     async def write(
         self, decide: Decide, circumstances: Circumstances, examine: Examine | None = None
     ) -> Entity | None:
-        """Store what `decide` comes to, and answer with the entity as it is then.
+        """Store what `decide` comes to, and answer with the entity as that left it.
 
-        A repeated request gets the first answer, refused or not by now. Otherwise as `store`.
+        None when there is none afterwards. Raises what `store` raises.
         """
-        appended = await self.store(decide, circumstances, examine)
-        return None if appended is None else await self._recall(appended)
+        stored = await self.store(decide, circumstances, examine)
+        if stored is None:
+            return None
+        (event,) = await self._log.read(stored.positions[-1] - 1, limit=1)
+        (entity,) = evolve(event).values()
+        return entity
 
     async def store(
         self, decide: Decide, circumstances: Circumstances, examine: Examine | None = None
     ) -> Appended | None:
-        """Store what `decide` comes to; None when that is nothing.
+        """Store what `decide` comes to; None when that is nothing. The read models show it then.
 
-        `decide` is asked again whenever configuration moved in between, so it must be pure. Once
-        this returns, every read model shows the write. A repeated request stores nothing. Raises
-        what `decide` and `examine` raise, and the log's errors.
+        `decide` is asked again whenever configuration moved in between, so it must be pure. A
+        repeated request stores nothing and is answered as the first time, refused or not by now.
+        Raises what `decide` and `examine` raise, and the log's errors.
         """
-        foreseen = None if examine is None else await _examined(decide, examine)
-        async with self._lock:
-            appended = await self._stored(decide, circumstances, examine, foreseen)
-            if appended is not None:
-                await self._registry.wait_applied(appended.positions[-1])
-        return appended
+        try:
+            examined = None if examine is None else await _examined(decide, examine)
+            async with self._lock:
+                return await self._decided(decide, circumstances, examine, examined)
+        except RequestError:
+            key = circumstances.idempotency
+            if key is not None and (first := await self._log.recall(key)):
+                return first
+            raise
 
-    async def _stored(
+    async def _decided(
         self,
         decide: Decide,
         circumstances: Circumstances,
         examine: Examine | None,
-        foreseen: dict[str, Any] | None,
+        examined: dict[str, Any] | None,
     ) -> Appended | None:
         for _ in range(_ATTEMPTS):
             position = self._registry.position
-            try:
-                decision = decide()
-            except RequestError:
-                if first := await self._first_time(circumstances):
-                    return first
-                raise
-            if examine is not None and decision.entity not in (None, foreseen):
-                await examine(decision.entity)
-                foreseen = decision.entity
+            decision = decide()
+            if examine is not None and decision.entity not in (None, examined):
+                examined = decision.entity
+                await examine(examined)
             try:
                 return await self._append(decision, position, circumstances)
             except ConfigMoved as moved:
@@ -115,7 +116,7 @@ class Admin:
     ) -> Appended | None:
         if not decision.events:
             return None
-        return await self._log.append(
+        appended = await self._log.append(
             Append(
                 events=decision.events,
                 config_since=position,
@@ -125,26 +126,8 @@ class Admin:
                 request_id=circumstances.request_id,
             )
         )
-
-    async def _first_time(self, circumstances: Circumstances) -> Appended | None:
-        """What an earlier request with this key stored. Raises IdentityReused for other content.
-
-        The log looks at the key before the condition, and this condition never holds: so nothing
-        is stored here.
-        """
-        if circumstances.idempotency is None:
-            return None
-        probe = Append(events=(), config_since=_NEVER, idempotency=circumstances.idempotency)
-        try:
-            return await self._log.append(probe)
-        except ConfigMoved:
-            return None
-
-    async def _recall(self, appended: Appended) -> Entity | None:
-        """The entity as the last of these events left it."""
-        (event,) = await self._log.read(appended.positions[-1] - 1, limit=1)
-        (entity,) = evolve(event).values()
-        return entity
+        await self._registry.wait_applied(appended.positions[-1])
+        return appended
 
 
 async def _examined(decide: Decide, examine: Examine) -> dict[str, Any] | None:

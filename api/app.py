@@ -29,6 +29,7 @@ def create_app(
     `resolve_workspace` gives the id for a name or an id, None for an unknown workspace. No
     workspace can be reached whose name is the first segment of a route.
     """
+    plain = [route for route in routes if isinstance(route, Route)]
     roots = frozenset(first_segments(routes))
     app = Starlette(
         routes=routes,
@@ -38,6 +39,7 @@ def create_app(
                 policy=policy,
                 tenancy=Tenancy(roots, resolve_workspace, default_workspace),
                 version=version,
+                direct={route.path: route for route in plain if not route.param_convertors},
                 body_limit=body_limit,
                 observe=observe,
             )

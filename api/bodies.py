@@ -8,9 +8,8 @@ from hashlib import blake2b
 from typing import Any
 
 import msgspec
-from starlette.datastructures import Headers
 from starlette.requests import ClientDisconnect, Request
-from starlette.types import Receive
+from starlette.types import Scope
 
 from api.forms import multipart, nested, urlencoded
 from api.responses import BadRequest, SchemaViolation, TooLarge, UnsupportedMediaType
@@ -46,34 +45,28 @@ async def read_body(request: Request) -> Body:
     UnsupportedMediaType, and SchemaViolation for a field that is nested too deep or holds a NUL.
     """
     raw = await read_bytes(request)
-    kind = media_type(request.headers)
-    form = kind != "application/json"
-    args = _decoded(kind, raw, request.headers)
+    given = content_type(request.scope)
+    args = _decoded(raw, given)
     if too_deep := {name: TOO_DEEP for name, value in args.items() if deeper(value, MAX_DEPTH)}:
         raise SchemaViolation(too_deep)
     canonical = _canonical(args)
     if b"\\u0000" in canonical:
         _refuse_nul(args)
+    form = media_type(given) != "application/json"
     return Body(args=args, form=form, digest=content_digest(request, canonical))
 
 
 async def read_bytes(request: Request) -> bytes:
     """The whole body, or TooLarge as soon as the limit is passed.
 
-    The limit is `request.state.body_limit`. Raises ClientDisconnect when the sender has gone.
+    The front door has set the limit, and refused what announced itself as larger. Raises
+    ClientDisconnect when the sender has gone.
     """
-    limit: int = getattr(request.state, "body_limit", BODY_LIMIT)
-    declared = request.headers.get("content-length", "")
-    if declared.isdecimal() and (len(declared) > 18 or int(declared) > limit):
-        raise TooLarge(limit)
-    return await _receive_up_to(limit, request.receive)
-
-
-async def _receive_up_to(limit: int, receive: Receive) -> bytes:
     chunks = []
+    limit: int = request.scope["state"]["body_limit"]
     room = limit
     while True:
-        message = await receive()
+        message = await request.receive()
         if message["type"] == "http.disconnect":
             raise ClientDisconnect
         chunk: bytes = message.get("body", b"")
@@ -85,12 +78,17 @@ async def _receive_up_to(limit: int, receive: Receive) -> bytes:
             return chunk if len(chunks) == 1 else b"".join(chunks)
 
 
-def media_type(headers: Headers) -> str:
-    """The content type without its parameters, "" when there is none. Two of them are refused."""
-    given = headers.getlist("content-type")
+def content_type(scope: Scope) -> str:
+    """The content type as sent, "" when there is none. Raises BadRequest for two of them."""
+    given = [value for name, value in scope["headers"] if name == b"content-type"]
     if len(given) > 1:
         raise BadRequest("Content-Type must be given once")
-    return given[0].partition(";")[0].strip().lower() if given else ""
+    return given[0].decode("latin-1") if given else ""
+
+
+def media_type(content_type: str) -> str:
+    """The content type without its parameters, in lower case."""
+    return content_type.partition(";")[0].strip().lower()
 
 
 def idempotency(request: Request, digest: bytes) -> Idempotency | None:
@@ -115,28 +113,28 @@ def deeper(value: object, levels: int) -> bool:
     """Whether `value` is nested deeper than `levels`, without recursion."""
     layer = [value]
     for _ in range(levels + 1):
-        inner: list[object] = []
-        for item in layer:
-            if isinstance(item, dict):
-                inner += item.values()
-            elif isinstance(item, list):
-                inner += item
-        if not inner:
+        containers = [item for item in layer if isinstance(item, dict | list)]
+        if not containers:
             return False
-        layer = inner
+        layer = [
+            inner
+            for container in containers
+            for inner in (container.values() if isinstance(container, dict) else container)
+        ]
     return True
 
 
 TOO_DEEP = f"must not be nested deeper than {MAX_DEPTH} levels"
 
 
-def _decoded(kind: str, raw: bytes, headers: Headers) -> dict[str, Any]:
+def _decoded(raw: bytes, content_type: str) -> dict[str, Any]:
+    kind = media_type(content_type)
     if kind == "application/json":
         return _json_object(raw)
     if kind == "application/x-www-form-urlencoded":
         pairs: list[tuple[str, Any]] = list(urlencoded(raw, MAX_ARGS))
     elif kind == "multipart/form-data":
-        pairs = list(multipart(raw, headers["content-type"], MAX_ARGS))
+        pairs = list(multipart(raw, content_type, MAX_ARGS))
     elif raw or kind:
         raise UnsupportedMediaType
     else:

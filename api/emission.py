@@ -16,14 +16,11 @@ from api.responses import BadRequest, RequestError, SchemaViolation, Unsupported
 from eventstore.codec import new_event
 from eventstore.events import EMITTED_PREFIX, EventEmitted
 from eventstore.records import Kind, NewEvent
+from projections.checks import event_name
 from projections.sources import RESERVED, Definition
 
 Define = Callable[[str, str], Definition | None]
 """The definition in force of a source's event; None when nobody published it."""
-
-NAME = re.compile(r"[^/\x00-\x1f\x7f-\x9f\u2028\u2029]{1,128}")
-NAME_FAULT = "must be 1 to 128 printable characters without '/'"
-"""Sources and events become part of a stream's name, `emitted/<source>/<event>`."""
 
 RESERVED_FAULT = "is reserved: its events are made by this service alone"
 
@@ -44,6 +41,7 @@ class Emission(msgspec.Struct, frozen=True, forbid_unknown_fields=True, gc=False
 
 _decode = msgspec.json.Decoder().decode
 _decode_one = msgspec.json.Decoder(Emission).decode
+_decode_lines = msgspec.json.Decoder(Emission).decode_lines
 _decode_many = msgspec.json.Decoder(list[Emission]).decode
 _encode = msgspec.json.Encoder().encode
 
@@ -98,7 +96,9 @@ class Emitter:
             stream=f"{EMITTED_PREFIX}{source}/{event}",
             kind=Kind.EMITTED,
             identity=None if id_ is None else identity(workspace, source, id_),
-            subject=subject_of(definition, emission.data),
+            subject=definition
+            and definition.subject
+            and subject_of(definition.subject, emission.data),
         )
 
     def _refusal(self, raw: bytes, media_type: str) -> RequestError:
@@ -137,19 +137,17 @@ class Emitter:
         return {"event": text}
 
 
-def subject_of(definition: Definition | None, data: Mapping[str, Any]) -> str | None:
-    """The person an event is about: the text or integer at the definition's subject path."""
-    if definition is None or definition.subject is None:
-        return None
+def subject_of(path: str, data: Mapping[str, Any]) -> str | None:
+    """The person an event is about: the text or integer at a dotted path; None if there is none."""
     value: Any = data
-    for name in definition.subject.split("."):
+    for name in path.split("."):
         value = value.get(name) if isinstance(value, Mapping) else None
     return str(value) if isinstance(value, str | int) and not isinstance(value, bool) else None
 
 
 def _decoded(raw: bytes, media_type: str) -> Iterable[Emission]:
     if media_type in _LINES:
-        return map(_decode_one, filter(bytes.strip, raw.split(b"\n")))
+        return _decode_lines(raw)
     if media_type != "application/json":
         raise UnsupportedMediaType
     return _decode_many(raw) if _is_array(raw) else (_decode_one(raw),)
@@ -187,7 +185,7 @@ def _parsed(raw: bytes) -> object:
 def _name_fault(value: object) -> str | None:
     if not isinstance(value, str):
         return "expected a string"
-    return None if NAME.fullmatch(value) else NAME_FAULT
+    return event_name(value) if value else "length must be at least 1"
 
 
 def _source_fault(value: object) -> str | None:

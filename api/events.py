@@ -6,7 +6,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute
 
-from api.bodies import content_digest, idempotency, media_type, read_bytes
+from api.bodies import content_digest, content_type, idempotency, media_type, read_bytes
 from api.emission import Emitter, caller_id
 from api.feed import find_event, public
 from api.queries import page_size, position, seconds
@@ -46,7 +46,9 @@ class Events:
         """Store all events of the body, or none: 202 once they are durable."""
         raw = await read_bytes(request)
         state = request.scope["state"]
-        events = self._emitter.events(raw, media_type(request.headers), state["workspace"])
+        events = self._emitter.events(
+            raw, media_type(content_type(request.scope)), state["workspace"]
+        )
         appended = await self._log.append(
             Append(
                 events=tuple(events),

@@ -1,4 +1,4 @@
-"""The log as others may see it: every event, without secrets, in one flat form. Pure but for lookups.
+"""The log as others may see it: every event, without secrets, in one flat form.
 
     {"position", "id", "type", "time", "workspace", "actor", "request_id", ...}
 

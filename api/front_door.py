@@ -12,10 +12,11 @@ from time import perf_counter
 
 import msgspec
 from starlette.requests import ClientDisconnect
+from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api.bodies import BODY_LIMIT
-from api.responses import BadRequest, Forbidden, Json, NotFound, RequestError, refuse
+from api.responses import BadRequest, Forbidden, Json, NotFound, RequestError, TooLarge, refuse
 
 logger = logging.getLogger("hooktape.api")
 
@@ -88,6 +89,7 @@ class FrontDoor:
 
     `workspace` (an id), `prefix` (the workspace part of the path as given, or ""), `request_id`,
     `idempotency_key` (or None), `actor` (None until authentication sets it) and `body_limit`.
+    `direct` are the routes without parameters, by path: they need no search.
     """
 
     def __init__(
@@ -97,6 +99,7 @@ class FrontDoor:
         policy: Policy,
         tenancy: Tenancy,
         version: str,
+        direct: Mapping[str, Route],
         body_limit: int = BODY_LIMIT,
         observe: Observe | None = None,
     ) -> None:
@@ -104,6 +107,7 @@ class FrontDoor:
         self._policy = policy
         self._tenancy = tenancy
         self._server = (b"server", f"hooktape/{version}".encode())
+        self._direct = direct
         self._body_limit = body_limit
         self._observe = observe
 
@@ -138,12 +142,25 @@ class FrontDoor:
         }
         visit.scope = scope
         scope["state"] = state
-        problem = refusal(headers, self._policy)
-        if problem is None and key is not None and not _PRINTABLE.fullmatch(key):
-            problem = BadRequest("Idempotency-Key must be 1 to 255 printable ASCII characters")
+        problem = refusal(headers, self._policy) or self._malformed(headers)
         if problem is None and not self._locate(scope):
             problem = NotFound()
-        return self._app if problem is None else refuse(problem)
+        if problem is not None:
+            return refuse(problem)
+        direct = self._direct.get(scope["path"])
+        if direct is None:
+            return self._app
+        scope["route"] = direct
+        return direct.app
+
+    def _malformed(self, headers: Headers) -> RequestError | None:
+        key = headers.get(b"idempotency-key")
+        if key is not None and not _PRINTABLE.fullmatch(key):
+            return BadRequest("Idempotency-Key must be 1 to 255 printable ASCII characters")
+        length = headers.get(b"content-length", b"0")
+        if len(length) > 18 or not length.isdigit() or int(length) > self._body_limit:
+            return TooLarge(self._body_limit)
+        return None
 
     def _locate(self, scope: Scope) -> bool:
         """Take workspace and closing slash off the path; False for an unknown workspace."""

@@ -13,7 +13,7 @@ from api.entities import Endpoints
 from api.responses import BadGateway, BadRequest, Json, NotFound, SchemaViolation
 from api.routing import route
 from projections.entities import Entity
-from projections.hooks import Hook, hook_from
+from projections.hooks import Hook, announced, hook_from
 from projections.stored import shown
 from projections.tables import TABLES
 
@@ -120,12 +120,8 @@ def _hook(row: Entity) -> Hook:
 
 
 def _public(row: Entity) -> dict[str, Any]:
-    """The hook as a ping shows it: with the content type that is sent, and without its secret."""
-    hook = shown(_TABLE.record, row.entity, {})
-    headers = hook["config"]["headers"] or {}
-    if all(name.lower() != "content-type" for name in headers):
-        headers = {"content-type": "application/json"} | headers
-    return hook | {"config": hook["config"] | {"headers": headers}}
+    """The hook as a ping shows it, without its secret."""
+    return announced(shown(_TABLE.record, row.entity, {}))
 
 
 def _result(outcome: Result) -> Any:

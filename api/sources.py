@@ -11,14 +11,15 @@ from starlette.routing import BaseRoute
 from api.admin import Circumstances, Decide
 from api.bodies import read_body
 from api.commands import Decision
-from api.emission import NAME, NAME_FAULT, RESERVED_FAULT
+from api.emission import RESERVED_FAULT
 from api.entities import circumstances
 from api.responses import Conflict, Forbidden, Json, NotFound, SchemaViolation
 from api.routing import route
 from api.validation import inferred, validated
 from eventstore.codec import new_event
 from eventstore.events import SOURCES_PREFIX, SourcePublished
-from eventstore.records import Kind
+from eventstore.records import Kind, NewEvent
+from projections.checks import event_name
 from projections.fields import compile_record
 from projections.sources import RESERVED, Definition, Sources
 from projections.tables import Table
@@ -48,7 +49,7 @@ _DEFINITION: Final = Table(
 
 
 class SourceEndpoints:
-    """The catalogue, all of it or by source or by event. Publishing is open to any name but ours."""
+    """The catalogue: all of it, by source, by event; and publishing."""
 
     def __init__(self, sources: Sources, admin: Admin) -> None:
         self._sources = sources
@@ -100,14 +101,13 @@ class SourceEndpoints:
 
 def _refuse_names(source: str, event: str) -> None:
     names = {"source": source, "event": event}
-    wrong = {field: NAME_FAULT for field, name in names.items() if not NAME.fullmatch(name)}
-    if wrong:
+    if wrong := {field: fault for field, name in names.items() if (fault := event_name(name))}:
         raise SchemaViolation(wrong)
     if source in RESERVED:
         raise Forbidden(f"source '{source}' {RESERVED_FAULT}")
 
 
-def _published(source: str, event: str, definition: Definition) -> Any:
+def _published(source: str, event: str, definition: Definition) -> NewEvent:
     fields = msgspec.structs.asdict(definition)
     return new_event(
         SourcePublished(source=source, event=event, **fields),

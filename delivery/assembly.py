@@ -13,7 +13,7 @@ from projections.hooks import Hook, Hooks
 from projections.runner import Projections
 from projections.sources import Sources
 
-from . import webhook_custom
+from . import webhook, webhook_custom
 from .address import AddressPolicy
 from .control import DeliveryControl
 from .egress import Egress
@@ -74,6 +74,8 @@ class Delivering:
 
     async def check(self, handler: str, config: Mapping[str, Any]) -> dict[str, Any]:
         """What keeps `handler` from working with `config`, nested like it; empty when nothing."""
+        if handler == "webhook":
+            return nested(webhook.validate(config))
         if handler == "webhook-custom":
             return nested(webhook_custom.validate(config))
         if handler == "lambda":

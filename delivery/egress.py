@@ -133,7 +133,7 @@ class Egress:
         response = Response(status, _plain(answer.headers), body.decode(errors="replace"))
         if 200 <= status < 300:
             return Outcome(ok=True, status=status, response=response)
-        redirect = "; redirects are not followed" if 300 <= status < 400 else ""
+        redirect = "; redirects are not followed" if answer.has_redirect_location else ""
         return Outcome(
             ok=False,
             reason=f"the receiver answered {status}{redirect}",
@@ -151,6 +151,8 @@ def _target(url: str) -> tuple[httpx.URL, dict[str, str]]:
     target = httpx.URL(url)
     if target.scheme not in ("http", "https") or not target.raw_host:
         raise httpx.UnsupportedProtocol("the URL must begin with http:// or https:// and a host")
+    if target.port is not None and not 0 < target.port < 65536:
+        raise httpx.UnsupportedProtocol(f"the URL has no valid port: {target.port}")
     if not target.userinfo:
         return target, {}
     credentials = base64.b64encode(f"{target.username}:{target.password}".encode()).decode()

@@ -22,6 +22,7 @@ from delivery.lambda_process import LambdaProcess, LambdaUnavailable, WorkerLost
 
 _log = logging.getLogger("hooktape.delivery.lambda")
 
+_STOPPED = "the Lua workers are stopped"
 _CONTROLS = re.compile(r"[\x00-\x08\x0a-\x1f\x7f-\x9f\u2028\u2029]")
 
 
@@ -75,6 +76,11 @@ class LambdaPool:
                 tasks.cancel_scope.cancel()
                 await pool._close()
 
+    @property
+    def pids(self) -> list[int]:
+        """The process ids of the workers."""
+        return [worker.pid for worker in self._workers]
+
     async def run(self, call: Call) -> Ran:
         """Run one call; cancelling it kills its worker. Raises LambdaUnavailable."""
         frame = framed(call)
@@ -111,7 +117,9 @@ class LambdaPool:
 
     async def _take(self) -> LambdaProcess:
         if self._closed:
-            raise LambdaUnavailable("the Lua workers are stopped")
+            raise LambdaUnavailable(_STOPPED)
+        while self._idle and not self._idle[-1].alive:
+            self._put_back(self._idle.pop(), usable=False)
         worker = self._idle.pop() if self._idle else await self._start()
         self._restock()
         return worker
@@ -146,6 +154,9 @@ class LambdaPool:
 
     async def _start(self) -> LambdaProcess:
         worker = await LambdaProcess.start(self._options.limits, self._options.start_seconds)
+        if self._closed:
+            await worker.close()
+            raise LambdaUnavailable(_STOPPED)
         self._workers.add(worker)
         return worker
 

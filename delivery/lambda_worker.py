@@ -142,10 +142,11 @@ def confine(limits: Limits, parent: int) -> None:
     _rlimit(resource.RLIMIT_NPROC, 0)
     _rlimit(resource.RLIMIT_AS, limits.address_space)
     _rlimit(resource.RLIMIT_CPU, limits.worker_cpu_seconds)
-    # Until here errors were seen on the service's own standard error.
+    # Until here errors were seen on the service's own standard error. What else is open came from
+    # the service too: uvloop leaves copies behind, and so may whoever started the service.
     null = os.open(os.devnull, os.O_WRONLY)
     os.dup2(null, 2)
-    os.close(null)
+    os.closerange(3, resource.getrlimit(resource.RLIMIT_NOFILE)[0])
     _rlimit(resource.RLIMIT_NOFILE, 3)
 
 
@@ -164,6 +165,9 @@ def serve(limits_json: str, parent: str) -> None:
 
 
 def _rlimit(which: int, value: int) -> None:
+    hard = resource.getrlimit(which)[1]
+    if hard != resource.RLIM_INFINITY:
+        value = min(value, hard)
     resource.setrlimit(which, (value, value))
 
 

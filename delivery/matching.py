@@ -17,7 +17,7 @@ from eventstore.events import (
     EventEmitted,
 )
 from eventstore.records import Kind, RecordedEvent
-from projections.hooks import Hook, Hooks
+from projections.hooks import Hook, Hooks, announced
 from projections.tables import DEFAULT_WORKSPACE
 
 PING = "ping"
@@ -124,7 +124,7 @@ def payload(event: RecordedEvent, purpose: str = "") -> dict[str, Any] | None:
         ):
             operation = _OPERATIONS[event.type]
             if purpose == PING:
-                return {"event_hooks": entity, "operation": operation}
+                return {"event_hooks": announced(entity), "operation": operation}
             return _change(event, operation, body, entity)
         case _:
             raise AssertionError("unreachable")

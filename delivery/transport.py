@@ -236,8 +236,7 @@ def _yarl(url: httpx.URL) -> yarl.URL:
     path, _, query = url.raw_path.decode("ascii").partition("?")
     return yarl.URL.build(
         scheme=url.scheme,
-        host=url.raw_host.decode("ascii"),
-        port=url.port,
+        authority=url.netloc.decode("ascii"),
         path=path,
         query_string=query,
         encoded=True,

@@ -72,15 +72,16 @@ def preview(config: WebhookCustomConfig, context: dict[str, Any]) -> Outgoing:
 def validate(config: Mapping[str, Any]) -> dict[str, str]:
     """What is wrong with a configuration whose types are right, by the field's dotted path."""
     problems = header_problems(config.get("headers")) | secret_problems(config.get("secret"))
-    total = 0
+    left = MAX_TEMPLATES
     for path, source in _templates(config):
-        total += len(source)
+        left -= len(source)
+        if left < 0:
+            limit = f"with this, the templates have more than {MAX_TEMPLATES} characters"
+            return problems | {path: limit}
         try:
             compile_template(source)
         except TemplateError as error:
             problems[path] = str(error)
-    if total > MAX_TEMPLATES:
-        problems["config"] = f"the templates have more than {MAX_TEMPLATES} characters together"
     return problems
 
 
@@ -91,12 +92,13 @@ def _templates(config: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
 
 
 def _strings(path: str, value: Any) -> Iterator[tuple[str, str]]:
-    """Every string in a JSON-like value with its dotted path; lists count from 1."""
+    """Every string in a JSON-like value with its path: lists from 1, dots in keys as %2E."""
     if isinstance(value, str):
         yield path, value
     elif isinstance(value, dict):
         for key, item in value.items():
-            yield from _strings(f"{path}.{key}", item)
+            step = key.replace("%", "%25").replace(".", "%2E")
+            yield from _strings(f"{path}.{step}", item)
     elif isinstance(value, list):
         for number, item in enumerate(value, 1):
             yield from _strings(f"{path}.{number}", item)

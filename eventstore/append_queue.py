@@ -31,12 +31,12 @@ class AppendQueue:
         self._closed = False
 
     def put(self, append: Append) -> asyncio.Future[Appended]:
-        """Raises LogUnavailable when the queue is full or closed."""
+        """Raises LogUnavailable when the queue is full or closed, ValueError for what no log holds:
+        nothing at all, or names that are no Unicode text. In a batch these would harm others.
+        """
         if self._closed:
             raise LogUnavailable("the log is closing")
-        events, size = len(append.events), 0
-        for event in append.events:
-            size += len(event.body)
+        events, size = len(append.events), _size(append)
         if self._events and (
             self._events + events > self._options.queue_events
             or self._bytes + size > self._options.queue_bytes
@@ -84,3 +84,20 @@ class AppendQueue:
             if not pending.answer.cancelled():
                 batch.append(pending)
         return batch
+
+
+def _size(append: Append) -> int:
+    """Bytes of all bodies. Raises ValueError."""
+    if not append.events:
+        raise ValueError("an append needs at least one event")
+    size = 0
+    _refuse_surrogates(append.workspace + (append.actor or "") + (append.request_id or ""))
+    for event in append.events:
+        _refuse_surrogates(event.stream + event.type)
+        size += len(event.body)
+    return size
+
+
+def _refuse_surrogates(names: str) -> None:
+    if not names.isascii():
+        names.encode()

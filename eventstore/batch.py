@@ -10,7 +10,7 @@ import msgspec
 
 from eventstore.errors import ConfigMoved, IdentityReused, Refused, WrongVersion
 from eventstore.keys import Digests
-from eventstore.records import NO_STREAM, Append, Appended, Kind, NewEvent
+from eventstore.records import NO_STREAM, Append, Appended, Idempotency, Kind, NewEvent
 
 Answer = Appended | Refused
 
@@ -30,6 +30,10 @@ class Identity(msgspec.Struct, frozen=True, gc=False):
     content: bytes
     first: int
     length: int
+
+    @property
+    def positions(self) -> range:
+        return range(self.first, self.first + self.length)
 
 
 class Marked(msgspec.Struct, frozen=True, gc=False):
@@ -59,16 +63,17 @@ class Row(msgspec.Struct, frozen=True, gc=False):
 def mark(append: Append, digests: Digests) -> Marked:
     request = None
     if append.idempotency is not None:
-        request = Mark(
-            digests.request_key(append.idempotency.key),
-            digests.content(append.idempotency.request),
-        )
+        request = mark_request(append.idempotency, digests)
     for event in append.events:
         if event.identity is not None:
             break
     else:
         return Marked(append, request, None)
     return Marked(append, request, [_mark_event(event, digests) for event in append.events])
+
+
+def mark_request(idempotency: Idempotency, digests: Digests) -> Mark:
+    return Mark(digests.request_key(idempotency.key), digests.content(idempotency.request))
 
 
 def _mark_event(event: NewEvent, digests: Digests) -> Mark | None:
@@ -195,7 +200,7 @@ class Batch:
         self, request: Identity, events: Sequence[Mark | None] | None
     ) -> tuple[int, ...]:
         """Where a repeated request's events are: ids know their own, the others fill the run."""
-        run = range(request.first, request.first + request.length)
+        run = request.positions
         if events is None:
             return tuple(run)
         known = [self._position(event) for event in events]

@@ -14,7 +14,9 @@ def acquire(directory: Path) -> int:
     never deleted: deleting it would let two processes hold "the" lock, one on a file without name.
     Raises LogLocked.
     """
-    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if not directory.exists():
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        _sync(directory.parent)
     descriptor = os.open(directory / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -32,3 +34,12 @@ def acquire(directory: Path) -> int:
 def release(descriptor: int) -> None:
     """Let the next process in."""
     os.close(descriptor)
+
+
+def _sync(directory: Path) -> None:
+    """Make a new entry of the directory survive a power cut, as all that will be in it."""
+    descriptor = os.open(directory, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

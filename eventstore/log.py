@@ -1,9 +1,7 @@
 """The event log: one file, one writer, readers at any position."""
 
 import asyncio
-import logging
-import sqlite3
-from collections.abc import AsyncIterator, Collection, Sequence
+from collections.abc import AsyncIterator, Collection, Iterable
 from contextlib import AsyncExitStack, asynccontextmanager
 from itertools import cycle
 from pathlib import Path
@@ -14,17 +12,15 @@ import anyio
 import anyio.to_thread
 
 from eventstore import lock, reading, schema
-from eventstore.append_queue import AppendQueue, Pending
+from eventstore.appender import Appender
+from eventstore.batch import mark_request
 from eventstore.database import Database
-from eventstore.errors import LogDiverged, LogError, LogUnavailable, OutcomeUnknown, Truncated
+from eventstore.errors import IdentityReused, LogDiverged, Truncated
 from eventstore.keys import Digests, unlock
 from eventstore.options import DEFAULTS, LogOptions
-from eventstore.records import Append, Appended, Checkpoint, Kind, RecordedEvent
-from eventstore.writer import Writer
+from eventstore.records import Append, Appended, Checkpoint, Idempotency, Kind, RecordedEvent
 
 _READERS = 2
-
-_log = logging.getLogger("hooktape.eventstore")
 
 
 class EventLog:
@@ -38,26 +34,16 @@ class EventLog:
     def __init__(
         self,
         log_id: str,
+        first: int,
         digests: Digests,
-        writer: Writer,
-        database: Database,
-        readers: Sequence[Database],
-        options: LogOptions,
+        appender: Appender,
+        readers: Iterable[Database],
     ) -> None:
         self.log_id = log_id
-        self.first = 1  #: the lowest position that can be read
-        self.failure: str | None = None  #: why nothing can be appended, in one line
+        self.first = first  #: the lowest position that can be read
         self._digests = digests
-        self._writer = writer
-        self._database = database
+        self._appender = appender
         self._readers = cycle(readers)
-        self._options = options
-        self._queue = AppendQueue(options)
-        self._in_doubt = False  # an I/O failure came after the last commit that went well
-        self.head = writer.seq  #: the last stored position, 0 when empty
-        self.config_head = writer.config  #: the last stored CONFIG position
-        self._moved = anyio.Event()
-        self._config_moved = anyio.Event()
 
     @classmethod
     @asynccontextmanager
@@ -78,20 +64,35 @@ class EventLog:
                 )
             )
             log_id, digests = await database.run(unlock, directory / "keys.db")
-            writer = await database.run(Writer, digests, options.max_page_count)
+            first = await database.run(reading.first)
+            appender = await Appender.start(database, digests, options)
             readers = [
                 await stack.enter_async_context(Database.open(path, readonly=True))
                 for _ in range(_READERS)
             ]
-            log = cls(log_id, digests, writer, database, readers, options)
-            writing = asyncio.create_task(log._write(), name="event log writer")
+            writing = asyncio.create_task(appender.run(), name="event log writer")
             try:
-                yield log
+                yield cls(log_id, first, digests, appender, readers)
             finally:
-                log._queue.close()
+                appender.close()
                 with anyio.CancelScope(shield=True):
                     await asyncio.wait([writing])
                 writing.result()
+
+    @property
+    def head(self) -> int:
+        """The last stored position, 0 when empty."""
+        return self._appender.head.value
+
+    @property
+    def config_head(self) -> int:
+        """The last stored CONFIG position, 0 when there is none."""
+        return self._appender.config_head.value
+
+    @property
+    def failure(self) -> str | None:
+        """Why nothing can be appended until a restart, in one line. Reading goes on."""
+        return self._appender.failure
 
     async def append(self, append: Append) -> Appended:
         """Store the events of one request, all or none. Returns once they are on disk.
@@ -101,9 +102,22 @@ class EventLog:
         Raises OutcomeUnknown: send it again, with the same idempotency key or event ids.
         Cancelling the caller does not take the events back: then too the outcome is unknown.
         """
-        if self.failure is not None:
-            raise LogUnavailable(self.failure)
-        return await self._queue.put(append)
+        return await self._appender.append(append)
+
+    async def recall(self, idempotency: Idempotency) -> Appended | None:
+        """What a request was answered, if it is stored. For callers who decide before they append:
+        a decision made again may be a refusal of what was done.
+
+        None proves nothing while the request may still be on its way.
+        Raises IdentityReused if the key came with another request.
+        """
+        mark = mark_request(idempotency, self._digests)
+        stored = await self._reader.run(reading.identity, mark.digest)
+        if stored is None:
+            return None
+        if stored.content != mark.content:
+            raise IdentityReused(None)
+        return Appended(tuple(stored.positions), repeated=True)
 
     async def read(
         self, after: int, *, limit: int = 1000, kinds: Collection[Kind] | None = None
@@ -130,32 +144,47 @@ class EventLog:
 
     async def find_identity(self, identity: str) -> int | None:
         """The position stored under a caller's event id (with its scope)."""
-        digest = self._digests.event_id(identity)
-        return await self._reader.run(reading.identity, digest)
+        stored = await self._reader.run(reading.identity, self._digests.event_id(identity))
+        return None if stored is None else stored.first
 
     async def wait(self, after: int) -> None:
         """Return once there is an event after this position."""
-        while self.head <= after:
-            await self._moved.wait()
+        await self._appender.head.beyond(after)
 
     async def wait_config(self, after: int) -> None:
         """Return once there is a CONFIG event after this position."""
-        while self.config_head <= after:
-            await self._config_moved.wait()
+        await self._appender.config_head.beyond(after)
 
     async def checkpoint(self, seq: int) -> Checkpoint:
-        """Proof of having read this log up to `seq`."""
-        leaf = await self._reader.run(reading.leaf, seq) if seq else b""
-        return Checkpoint(self.log_id, seq, leaf or b"")
+        """Proof of having read the log up to `seq`. Raises ValueError if nothing is there."""
+        leaf = await self._leaf(seq)
+        if leaf is None:
+            raise ValueError(f"there is no event at position {seq}")
+        return Checkpoint(self.log_id, seq, leaf)
 
     async def verify(self, checkpoint: Checkpoint) -> None:
-        """Raise LogDiverged unless the checkpoint was taken from this log, as it is now."""
+        """Return if one can read on from the checkpoint.
+
+        Raises LogDiverged if it was taken from another log, or from a later or other state of this
+        one (a backup was restored), and Truncated if positions after it are gone.
+        """
         if checkpoint.log_id != self.log_id:
-            raise LogDiverged(
-                f"the checkpoint is of log {checkpoint.log_id}, this is log {self.log_id}"
-            )
-        if await self.checkpoint(checkpoint.seq) != checkpoint:
-            raise LogDiverged(f"position {checkpoint.seq} is not the one the checkpoint saw")
+            raise LogDiverged(f"the checkpoint is of log {checkpoint.log_id}, not {self.log_id}")
+        self._refuse_truncated(checkpoint.seq)
+        if checkpoint.seq == self.first - 1:
+            return  # either nothing was read, or what was read last is gone: nothing to compare
+        leaf = await self._leaf(checkpoint.seq)
+        if leaf is None:
+            raise LogDiverged(f"the log ends at {self.head}, before position {checkpoint.seq}")
+        if leaf != checkpoint.leaf:
+            raise LogDiverged(f"another event is at position {checkpoint.seq} than was read there")
+
+    async def limit(self, max_page_count: int) -> None:
+        """Let log.db grow to so many pages of 4096 bytes from now on, but never below its size.
+
+        What finds no room is refused with LogUnavailable(full=True); raising the limit mends that.
+        """
+        await self._appender.limit(max_page_count)
 
     def digest(self, text: str) -> bytes:
         """A keyed 16-byte digest, the same for the life of the log, useless to others."""
@@ -165,83 +194,9 @@ class EventLog:
     def _reader(self) -> Database:
         return next(self._readers)
 
+    async def _leaf(self, seq: int) -> bytes | None:
+        return await self._reader.run(reading.leaf, seq) if seq else b""
+
     def _refuse_truncated(self, after: int) -> None:
         if after < self.first - 1:
             raise Truncated(self.first)
-
-    async def _write(self) -> None:
-        while batch := await self._queue.batch():
-            if self.failure is not None:
-                _answer_all(batch, LogUnavailable(self.failure))
-            elif await self._commit(batch) and self._writer.wants_checkpoint(
-                idle=self._queue.empty
-            ):
-                await self._checkpoint()
-
-    async def _commit(self, batch: list[Pending]) -> bool:
-        appends = [pending.append for pending in batch]
-        wall_us = self._options.clock()
-        try:
-            answers = await self._database.run(self._writer.commit, appends, wall_us)
-        except Exception as error:  # whatever it was, nobody may be left waiting
-            _answer_all(batch, OutcomeUnknown(f"the commit failed ({error}): send it again"))
-            await self._recover(error)
-            return False
-        self._in_doubt = False
-        self._publish()
-        for pending, answer in zip(batch, answers, strict=True):
-            _give(pending.answer, answer)
-        return True
-
-    async def _checkpoint(self) -> None:
-        try:
-            await self._database.run(self._writer.checkpoint)
-        except sqlite3.Error as error:
-            await self._recover(error)
-
-    async def _recover(self, error: Exception) -> None:
-        """Reopen the file and see what it holds. The second failure in a row stops the log."""
-        _log.error("the log could not be written", exc_info=error)
-        if self._in_doubt:
-            self.failure = f"the log failed twice in a row: {error}"
-            return
-        self._in_doubt = True
-        seq, leaf = self._writer.seq, self._writer.leaf
-        try:
-            await self._database.reopen()
-            self._writer = await self._database.run(
-                Writer, self._digests, self._options.max_page_count
-            )
-            found = await self._database.run(reading.leaf, seq) if seq else b""
-        except sqlite3.Error as again:
-            self.failure = f"the log cannot be reopened: {again}"
-            return
-        if found != leaf:
-            self.failure = f"after an I/O failure, position {seq} is not what it was"
-            return
-        self._publish()
-
-    def _publish(self) -> None:
-        """Let everybody see what was committed, and wake those who wait for it."""
-        if self._writer.seq > self.head:
-            self.head = self._writer.seq
-            self._moved, moved = anyio.Event(), self._moved
-            moved.set()
-        if self._writer.config > self.config_head:
-            self.config_head = self._writer.config
-            self._config_moved, moved = anyio.Event(), self._config_moved
-            moved.set()
-
-
-def _answer_all(batch: Sequence[Pending], error: LogError) -> None:
-    for pending in batch:
-        _give(pending.answer, error)
-
-
-def _give(waiting: asyncio.Future[Appended], answer: Appended | LogError) -> None:
-    if waiting.done():  # its caller went away
-        return
-    if isinstance(answer, LogError):
-        waiting.set_exception(answer)
-    else:
-        waiting.set_result(answer)

@@ -5,6 +5,7 @@ from collections.abc import Collection
 from itertools import starmap
 
 from eventstore import schema
+from eventstore.batch import Identity
 from eventstore.records import Kind, RecordedEvent
 
 _PAGE_BYTES = 8 * 1024 * 1024
@@ -22,12 +23,15 @@ def page(
     """Events in (after, upto], by position."""
     if kinds is None:
         return _events(connection.execute(schema.READ, (after, upto, limit)))
-    if Kind.EMITTED in kinds:
-        chosen = f"[{','.join(str(int(kind)) for kind in kinds)}]"
-        return _events(connection.execute(schema.READ_SOME_KINDS, (chosen, after, upto, limit)))
-    arms = " UNION ALL ".join([schema.READ_ONE_KIND] * len(kinds))
-    bounds = [bound for kind in kinds for bound in (int(kind), after, upto)]
-    return _events(connection.execute(f"{arms} ORDER BY seq LIMIT ?", (*bounds, limit)))
+    numbers = sorted({int(kind) for kind in kinds})
+    if Kind.EMITTED in numbers:
+        return _events(
+            connection.execute(schema.READ_SOME_KINDS, (str(numbers), after, upto, limit))
+        )
+    if not numbers:
+        return []
+    bounds = [bound for number in numbers for bound in (number, after, upto)]
+    return _events(connection.execute(schema.read_rare_kinds(len(numbers)), (*bounds, limit)))
 
 
 def stream_page(
@@ -69,7 +73,12 @@ def leaf(connection: sqlite3.Connection, seq: int) -> bytes | None:
     return row and bytes(row[0])
 
 
-def identity(connection: sqlite3.Connection, digest: bytes) -> int | None:
-    """The position of the first event stored under an identity."""
-    row = connection.execute(schema.FIRST_OF_IDENTITY, (digest,)).fetchone()
-    return row and int(row[0])
+def identity(connection: sqlite3.Connection, digest: bytes) -> Identity | None:
+    """What is stored under a digest."""
+    rows = connection.execute(schema.IDENTITIES + " = ?", (digest,)).fetchall()
+    return Identity(*rows[0][1:]) if rows else None
+
+
+def first(connection: sqlite3.Connection) -> int:
+    """The lowest position that was not truncated."""
+    return int(connection.execute(schema.META, ("truncated_to",)).fetchone()[0]) + 1

@@ -204,7 +204,8 @@ def when(field: str, values: Collection[str], then: str, rule: Check) -> EntityC
     text = f"failed conditional validation given value of field '{field}'"
 
     def check(entity: Mapping[str, Any]) -> dict[str, str]:
-        wrong = rule(entity[then]) if entity[field] in values else None
+        applies = entity[then] is not INVALID and entity[field] in values
+        wrong = rule(entity[then]) if applies else None
         return {} if wrong is None else {ENTITY: text, then: wrong}
 
     return check

@@ -5,8 +5,8 @@ the marks below say the rest. `compile_record` turns it into plain values that t
 read model and the presentation walk.
 """
 
-from collections.abc import Callable, Mapping
-from typing import Any, Final, Literal
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, Final, Literal, get_args, get_origin, get_type_hints
 
 import msgspec
 from msgspec import Meta, inspect
@@ -132,27 +132,37 @@ def foreign(table: str, *, cascade: bool = False) -> Meta:
 
 
 def compile_record(struct: type[msgspec.Struct], variant: Variant | None = None) -> Record:
-    """The compiled form of a Struct."""
+    """The compiled form of a Struct. Raises TypeError for a type that no field can have."""
     info = inspect.type_info(struct)
     assert isinstance(info, inspect.StructType)  # noqa: S101 - what type_info gives for a Struct
-    fields = {field.encode_name: _field(field) for field in info.fields}
+    hints = get_type_hints(struct, include_extras=True)
+    fields = {f.name: _field(f, dict(_literals(hints[f.name]))) for f in info.fields}
     return Record(fields=fields, variant=variant)
 
 
-def _field(field: inspect.Field) -> Field:
-    shape, extra = _shape(field.type)
+def _literals(hint: Any) -> Iterator[tuple[frozenset[Any], tuple[Any, ...]]]:
+    """The Literals of a type as they are written: msgspec sorts them, Kong's texts do not."""
+    if get_origin(hint) is Literal:
+        yield frozenset(get_args(hint)), get_args(hint)
+    for part in get_args(hint):
+        yield from _literals(part)
+
+
+_Literals = Mapping[frozenset[Any], tuple[Any, ...]]
+
+
+def _field(field: inspect.Field, literals: _Literals) -> Field:
+    shape, extra = _shape(field.type, literals)
     factory = None if field.default_factory is msgspec.NODEFAULT else field.default_factory
     marks = {mark: True for mark in _MARKS if mark in extra}
-    return Field(
-        name=field.encode_name, shape=shape, default=field.default, factory=factory, **marks
-    )
+    return Field(name=field.name, shape=shape, default=field.default, factory=factory, **marks)
 
 
-def _shape(type_: inspect.Type) -> tuple[Shape, dict[str, Any]]:
+def _shape(type_: inspect.Type, literals: _Literals) -> tuple[Shape, dict[str, Any]]:
     """The shape of a type, and the marks found around it."""
     match type_:
         case inspect.Metadata(type=inner, extra=extra):
-            shape, marks = _shape(inner)
+            shape, marks = _shape(inner, literals)
             marks |= extra or {}
             kinds = (kind for mark, kind in _KINDS.items() if mark in marks)
             return msgspec.structs.replace(
@@ -163,12 +173,12 @@ def _shape(type_: inspect.Type) -> tuple[Shape, dict[str, Any]]:
             ), marks
         case inspect.UnionType(types=types):
             (inner,) = (member for member in types if not isinstance(member, inspect.NoneType))
-            shape, marks = _shape(inner)
+            shape, marks = _shape(inner, literals)
             return msgspec.structs.replace(shape, nullable=True), marks
-    return _plain_shape(type_), {}
+    return _plain_shape(type_, literals), {}
 
 
-def _plain_shape(type_: inspect.Type) -> Shape:
+def _plain_shape(type_: inspect.Type, literals: _Literals) -> Shape:
     match type_:
         case inspect.StrType(min_length=least):
             return Shape(kind="string", min_length=1 if least is None else least)
@@ -177,14 +187,15 @@ def _plain_shape(type_: inspect.Type) -> Shape:
         case inspect.BoolType() | inspect.AnyType():
             return Shape(kind=_SCALARS[type(type_)], nullable=isinstance(type_, inspect.AnyType))
         case inspect.LiteralType(values=values):
-            choices = tuple(value for value in values if isinstance(value, str | int))
+            choices = literals[frozenset(values)]
             return Shape(
                 kind="string" if isinstance(choices[0], str) else "integer", choices=choices
             )
         case inspect.ListType(item_type=item, min_length=least):
-            return Shape(kind="array", item=_shape(item)[0], min_length=least or 0)
+            return Shape(kind="array", item=_shape(item, literals)[0], min_length=least or 0)
         case inspect.DictType(key_type=key, value_type=value):
-            return Shape(kind="map", key=_shape(key)[0], item=_shape(value)[0])
+            keys, items = _shape(key, literals)[0], _shape(value, literals)[0]
+            return Shape(kind="map", key=keys, item=items)
         case inspect.StructType(cls=struct):
             return Shape(kind="record", record=compile_record(struct))
     raise TypeError(f"no entity field can be of type {type_}")

@@ -88,6 +88,15 @@ class Hook(msgspec.Struct, frozen=True, kw_only=True):
         return msgspec.convert(self.config, CONFIGS[self.handler])
 
 
+def announced(entity: Mapping[str, Any]) -> dict[str, Any]:
+    """A webhook as its ping shows it: with the content type that it is sent with, as in Kong."""
+    config: Mapping[str, Any] = entity.get("config") or {}
+    headers = config.get("headers") or {}
+    if all(name.lower() != "content-type" for name in headers):
+        headers = {"content-type": "application/json"} | headers
+    return {**entity, "config": {**config, "headers": headers}}
+
+
 def hook_from(
     entity: Mapping[str, Any], secrets: Mapping[str, Any], workspace: str, version: int
 ) -> Hook:

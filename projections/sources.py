@@ -147,5 +147,5 @@ class Sources:
         found = {source: dict(events) for source, events in self._built_in.items()}
         for key, versions in self._items.items():
             source, _, event = key.partition("/")
-            found.setdefault(source, {})[event] = versions[-1].definition
+            found.setdefault(source, {}).setdefault(event, versions[-1].definition)
         return found

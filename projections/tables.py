@@ -329,7 +329,18 @@ class EventHook(Entity, kw_only=True):
     config: Annotated[dict[str, Any], FREE] = field(default_factory=dict)
 
 
-_PATHS: Final = "docs endpoints events health ingest metrics schemas status tags workspaces".split()
+_PATHS: Final = [
+    "docs",
+    "endpoints",
+    "events",
+    "health",
+    "ingest",
+    "metrics",
+    "schemas",
+    "status",
+    "tags",
+    "workspaces",
+]
 
 RESERVED: Final = frozenset(
     {*TABLES, *(t.path.partition("/")[0] for t in TABLES.values()), *_PATHS}

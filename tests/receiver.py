@@ -57,6 +57,8 @@ class Exchange(msgspec.Struct):
     writer: asyncio.StreamWriter
 
     async def send(self, data: bytes) -> None:
+        if self.writer.is_closing():
+            raise ConnectionResetError("the client has left")
         self.writer.write(data)
         await self.writer.drain()
 
@@ -223,7 +225,8 @@ class Receiver:
         self._notify()
         try:
             # A client that leaves in the middle is what many tests are about, and no fault of ours.
-            with suppress(OSError, asyncio.IncompleteReadError):
+            # Cancelled only by __aexit__; asyncio's streams report a cancelled task as an error.
+            with suppress(OSError, asyncio.IncompleteReadError, asyncio.CancelledError):
                 await self._serve(reader, writer, self.accepted)
         finally:
             writer.close()

@@ -37,7 +37,7 @@ def test_the_events_arrive_with_a_key() -> None:
     assert answer == emit.Answer(202, "")
     assert (arrival.method, arrival.path, arrival.body) == ("POST", "/team-a/events", "{}")
     assert arrival.headers["content-type"] == "application/json"
-    assert UUID(arrival.headers["idempotency-key"])
+    assert UUID(arrival.headers["idempotency-key"]).version == 4
 
 
 def test_lines_and_a_key_of_ones_own() -> None:

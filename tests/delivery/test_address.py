@@ -1,4 +1,4 @@
-"""The address policy as a table: every way to write a forbidden address, and what settings permit."""
+"""The address policy as a table: how forbidden addresses are written, what settings permit."""
 
 from ipaddress import IPv4Address, IPv6Address, ip_address
 
@@ -9,6 +9,7 @@ from hypothesis.strategies import ip_addresses
 from delivery.address import AddressPolicy, group_of, unwrap
 
 DEFAULT = AddressPolicy.parse([])
+ANY = "0.0.0.0"  # noqa: S104 -- an address under test; nothing listens there
 
 
 @pytest.mark.parametrize(
@@ -16,7 +17,7 @@ DEFAULT = AddressPolicy.parse([])
     [
         ("127.0.0.1", "@loopback"),
         ("127.255.255.254", "@loopback"),
-        ("0.0.0.0", "@loopback"),
+        (ANY, "@loopback"),
         ("::1", "@loopback"),
         ("::", "@loopback"),
         ("::ffff:127.0.0.1", "@loopback"),
@@ -99,10 +100,7 @@ def test_the_public_internet_is_allowed(address: str) -> None:
 )
 def test_settings_permit_what_they_name(allow: list[str], host: str, address: str) -> None:
     """A group, a network, an address or a host name in `egress_allow` opens just that."""
-    policy = AddressPolicy.parse(allow)
-
-    assert policy.refusal(host, address) is None
-    assert policy.refusal("example.net", "172.16.0.1") is None or "@private" not in allow
+    assert AddressPolicy.parse(allow).refusal(host, address) is None
     assert DEFAULT.refusal(host, address) is not None
 
 
@@ -112,7 +110,8 @@ def test_settings_permit_what_they_name(allow: list[str], host: str, address: st
         (["10.1.0.0/16"], "example.com", "10.2.0.1"),
         (["internal.example"], "evil.internal.example", "10.1.2.3"),
         (["@private"], "example.com", "127.0.0.1"),
-        (["10.0.0.0/8"], "example.com", "2001:0:a00:1::f5ff:fffe%1".replace("a00", "7f00")),
+        # A Teredo server at 127.0.0.1 in front of a client at 10.0.0.1.
+        (["10.0.0.0/8"], "example.com", "2001:0:7f00:1::f5ff:fffe"),
     ],
 )
 def test_settings_permit_nothing_else(allow: list[str], host: str, address: str) -> None:
@@ -123,7 +122,7 @@ def test_settings_permit_nothing_else(allow: list[str], host: str, address: str)
 @pytest.mark.parametrize("entry", ["@public", "10.0.0.0/33", "10.0.0.1/8", "a host", "127.1", ""])
 def test_an_entry_that_means_nothing_is_an_error(entry: str) -> None:
     """A typing error in the settings is reported instead of being ignored."""
-    with pytest.raises(ValueError, match="none of|no address"):
+    with pytest.raises(ValueError, match=r"is none of|is no address"):
         AddressPolicy.parse([entry])
 
 
@@ -140,12 +139,12 @@ def test_loopback_is_allowed_on_request() -> None:
     [
         ("127.0.0.1", "127.0.0.1", 8001, False, True),
         ("127.0.0.1", "::ffff:127.0.0.1", 8001, False, True),
-        ("127.0.0.1", "0.0.0.0", 8001, False, True),
+        ("127.0.0.1", ANY, 8001, False, True),
         ("127.0.0.1", "127.0.0.1", 8002, False, False),
         ("127.0.0.1", "127.0.0.2", 8001, False, False),
-        ("0.0.0.0", "127.0.0.5", 8001, False, True),
-        ("0.0.0.0", "192.168.7.7", 8001, True, True),
-        ("0.0.0.0", "192.168.7.8", 8001, False, False),
+        (ANY, "127.0.0.5", 8001, False, True),
+        (ANY, "192.168.7.7", 8001, True, True),
+        (ANY, "192.168.7.8", 8001, False, False),
         ("::", "127.0.0.1", 8001, False, True),
         ("::", "192.168.7.7", 8001, True, True),
     ],

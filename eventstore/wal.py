@@ -1,0 +1,38 @@
+"""Moving the write-ahead log into the file. Only the writer's connection may: before SQLite 3.51.3,
+checkpoints on two connections can corrupt the file.
+"""
+
+import logging
+import sqlite3
+
+from eventstore.database import PAGE_SIZE, WAL_LIMIT
+
+_log = logging.getLogger("hooktape.eventstore")
+
+
+def checkpoint(connection: sqlite3.Connection) -> None:
+    """Move as much as readers allow; the rest waits for the next time. Raises sqlite3.Error.
+
+    A full disk is no error here: everything stays readable in the WAL.
+    """
+    try:
+        _, pages, _ = connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+        if pages * PAGE_SIZE > WAL_LIMIT:
+            _truncate(connection)
+    except sqlite3.Error as error:
+        if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_FULL:
+            raise
+        _log.warning("the WAL cannot be moved into the file: %s", error)
+
+
+def _truncate(connection: sqlite3.Connection) -> None:
+    """Empty a WAL that goes on growing because some reader is always in it.
+
+    It waits for readers, while appends wait for it, so not for long.
+    """
+    (patience,) = connection.execute("PRAGMA busy_timeout").fetchone()
+    connection.execute("PRAGMA busy_timeout = 100")
+    busy, pages, _ = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+    connection.execute(f"PRAGMA busy_timeout = {patience}")
+    if busy:
+        _log.warning("a reader keeps the WAL from being emptied, it has %d pages", pages)

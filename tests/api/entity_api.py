@@ -1,0 +1,100 @@
+"""The endpoints of entities and hooks over a real log, and delivery played by two functions."""
+
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import anyio
+import httpx
+import msgspec
+
+from api.admin import Admin
+from api.app import create_app
+from api.entities import entity_routes
+from api.front_door import Policy
+from api.hooks import hook_routes
+from eventstore.log import EventLog
+from eventstore.records import Kind, RecordedEvent
+from projections.entities import Entities
+from projections.hooks import Hook
+from projections.runner import Projections
+from projections.tables import DEFAULT_WORKSPACE
+
+
+class Answer(NamedTuple):
+    """What a receiver answered."""
+
+    status: int
+    headers: dict[str, str]
+    body: str
+
+
+class Attempt(NamedTuple):
+    """What became of an attempt."""
+
+    ok: bool = True
+    reason: str | None = None
+    response: Answer | None = None
+    result: Any = None
+
+
+class Delivery:
+    """Plays delivery: answers as told, and remembers what it was asked."""
+
+    def __init__(self) -> None:
+        self.attempt = Attempt()
+        self.dispatched: list[tuple[Hook, str, str, dict[str, Any]]] = []
+        self.checked: list[tuple[str, Mapping[str, Any]]] = []
+        self.faults: dict[str, Any] = {}
+
+    async def dispatch(
+        self, hook: Hook, *, source: str, event: str, data: dict[str, Any]
+    ) -> Attempt:
+        self.dispatched.append((hook, source, event, data))
+        return self.attempt
+
+    async def check(self, handler: str, config: Mapping[str, Any]) -> dict[str, Any]:
+        self.checked.append((handler, config))
+        return self.faults
+
+
+class EntityApi(NamedTuple):
+    client: httpx.AsyncClient
+    log: EventLog
+    view: Entities
+    delivery: Delivery
+
+    async def events(self) -> list[RecordedEvent]:
+        """The whole log."""
+        return await self.log.read(0, kinds=[Kind.CONFIG])
+
+    async def bodies(self) -> list[tuple[str, str, Any]]:
+        """Stream, type and decoded body of every event."""
+        return [
+            (event.stream.partition("/")[0], event.type, msgspec.json.decode(event.body or b"null"))
+            for event in await self.events()
+        ]
+
+
+@asynccontextmanager
+async def serving_entities(directory: Path) -> AsyncIterator[EntityApi]:
+    view, delivery = Entities(), Delivery()
+    async with (
+        EventLog.open(directory) as log,
+        Projections.open(log, directory, [view]) as projections,
+        anyio.create_task_group() as background,
+    ):
+        background.start_soon(projections.run)
+        admin = Admin(log, projections, view)
+        app = create_app(
+            [*hook_routes(admin, delivery.dispatch, delivery.check), *entity_routes(admin)],
+            version="1.2.3",
+            policy=Policy.of(),
+            resolve_workspace=view.workspace,
+            default_workspace=DEFAULT_WORKSPACE,
+        )
+        transport = httpx.ASGITransport(app)
+        async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
+            yield EntityApi(client, log, view, delivery)
+        background.cancel_scope.cancel()
