@@ -106,7 +106,7 @@ def decide_update(view: Entities, request: Request, key: str) -> Decision:
     if row is None:
         raise EntityNotFound({"id" if checks.uuid(key) is None else table.key or "id": key})
     old = restore(table.record, row.entity, row.secrets)
-    args = merged(table.record, old, _args(view, request)) | {"id": row.id}
+    args = merged(table.record, old, _args(view, request, old)) | {"id": row.id}
     return _put(view, request, args, row)
 
 
@@ -120,10 +120,14 @@ def decide_delete(view: Entities, request: Request, key: str) -> Decision:
     return Decision(tuple(_deletions(view, row)), None)
 
 
-def _args(view: Entities, request: Request) -> dict[str, Any]:
+def _args(
+    view: Entities, request: Request, known: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
     """What was sent, with types, shorthands spelt out and references by id."""
     table = request.table
-    args = inferred(table.record, request.args) if request.form else dict(request.args)
+    args = dict(request.args)
+    if request.form:
+        args = inferred(table.record, args, known)
     if table.expand:
         args = table.expand(args)
     if request.parent:

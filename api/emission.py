@@ -84,6 +84,7 @@ class Emitter:
     def _accept(self, emission: Emission, workspace: str) -> NewEvent:
         source, event, id_ = emission.source, emission.event, emission.id
         definition = self._define(source, event)
+        path = definition and definition.subject
         data = _encode(emission.data)
         # Brackets within strings count too: they only cost the second look.
         deep = data.count(b"{") + data.count(b"[") > MAX_DEPTH
@@ -96,9 +97,7 @@ class Emitter:
             stream=f"{EMITTED_PREFIX}{source}/{event}",
             kind=Kind.EMITTED,
             identity=None if id_ is None else identity(workspace, source, id_),
-            subject=definition
-            and definition.subject
-            and subject_of(definition.subject, emission.data),
+            subject=subject_of(path, emission.data) if path else None,
         )
 
     def _refusal(self, raw: bytes, media_type: str) -> RequestError:

@@ -15,7 +15,6 @@ from starlette.routing import BaseRoute
 from api.metrics import Metrics
 from api.responses import Json
 from api.routing import route
-from eventstore.log import EventLog
 
 # ru_maxrss is in kilobytes but for macOS.
 _RSS_UNIT = 1 if sys.platform == "darwin" else 1024
@@ -29,6 +28,21 @@ class About(msgspec.Struct, frozen=True, kw_only=True):
     hostname: str
     configuration: Mapping[str, Any]
     sqlite_version: str
+
+
+class Log(Protocol):
+    """How the log is: see `eventstore.log.EventLog`."""
+
+    @property
+    def log_id(self) -> str: ...
+    @property
+    def first(self) -> int: ...
+    @property
+    def head(self) -> int: ...
+    @property
+    def config_head(self) -> int: ...
+    @property
+    def failure(self) -> str | None: ...
 
 
 class Registry(Protocol):
@@ -53,7 +67,7 @@ class Consumer(Protocol):
 class Status:
     """The endpoints for operators and machines."""
 
-    def __init__(self, log: EventLog, about: About, registry: Registry, consumer: Consumer) -> None:
+    def __init__(self, log: Log, about: About, registry: Registry, consumer: Consumer) -> None:
         self._log = log
         self._about = about
         self._registry = registry

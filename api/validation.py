@@ -46,10 +46,16 @@ def validated(table: Table, args: Mapping[str, Any]) -> dict[str, Any]:
     return table.derive(entity) if table.derive else entity
 
 
-def inferred(record: Record, args: Mapping[str, Any]) -> dict[str, Any]:
-    """The arguments of a form, whose values are text, with the types that `record` wants."""
+def inferred(
+    record: Record, args: Mapping[str, Any], known: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """The arguments of a form, whose values are text, with the types that `record` wants.
+
+    `known` is the entity that they are to change, for what they leave out may select a variant.
+    """
+    context = {**known, **args} if known else args
     return {
-        name: _inferred(record.field_of(name, args).shape, value)
+        name: _inferred(record.field_of(name, context).shape, value)
         if name in record.fields
         else value
         for name, value in args.items()

@@ -21,7 +21,6 @@ local HOOK_EVERY = 1000 -- instructions
 local TIME_LIMIT = ("time limit of %gs exceeded"):format(limits.cpu_seconds)
 local OUT_OF_MEMORY = "not enough memory" -- the virtual machine's own words
 local MEMORY_LIMIT = ("%s (the limit is %g MiB)"):format(OUT_OF_MEMORY, limits.lua_memory / 2 ^ 20)
-local INTERRUPTED = "interrupted"
 
 local arguments, thrown, failure, deadline, expired
 local lines, levels, count, size, dropped
@@ -51,8 +50,9 @@ local function note(level, ...)
   local parts, text = { ... }, nil
   for index = 1, select("#", ...) do parts[index] = tostring(parts[index]) end
   text = sub(concat(parts), 1, limits.log_size - size)
+  -- In this order: an error may strike between any two steps, and report() trusts the count.
+  lines[count + 1], levels[count + 1] = text, level
   count, size = count + 1, size + #text
-  lines[count], levels[count] = text, level
 end
 
 local function logger(level)
@@ -214,7 +214,7 @@ end
 local function prepare(data, event, source, pid, lenient)
   arguments = data and { data = data, event = event, source = source, pid = pid, lenient = lenient }
   lines, levels, count, size, dropped = {}, {}, 0, 0, 0
-  thrown, failure = false, INTERRUPTED
+  thrown, failure = false, OUT_OF_MEMORY -- the only reason why run() would not get to say one
   expired, deadline = false, clock() + limits.cpu_seconds
 end
 
@@ -245,7 +245,7 @@ local function verdict()
   if problem and find(problem, OUT_OF_MEMORY, 1, true) then
     return (gsub(problem, OUT_OF_MEMORY, MEMORY_LIMIT, 1)), true
   end
-  return problem, problem == INTERRUPTED
+  return problem, false
 end
 
 local function report()

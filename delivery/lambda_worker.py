@@ -99,6 +99,8 @@ class States:
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
         self._calls = 0
+        # A process inherits the peak of the one that started it.
+        self._resident = max(limits.resident, _peak_resident())
         self._kept: OrderedDict[tuple[str, str, tuple[str, ...]], State] = OrderedDict()
 
     def answer(self, call: Call) -> bytes:
@@ -119,7 +121,7 @@ class States:
         return (
             self._calls >= limits.calls
             or time.process_time() * 2 > limits.worker_cpu_seconds
-            or resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 > limits.resident
+            or _peak_resident() > self._resident
         )
 
 
@@ -169,6 +171,10 @@ def _rlimit(which: int, value: int) -> None:
     if hard != resource.RLIM_INFINITY:
         value = min(value, hard)
     resource.setrlimit(which, (value, value))
+
+
+def _peak_resident() -> int:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
 def _as_float(number: int) -> float:

@@ -4,6 +4,7 @@ httpx's own pool loses slots when requests are cancelled and is slower by an ord
 aiohttp's connector does neither, and can be asked about each socket before it is opened.
 """
 
+import asyncio
 import io
 import os
 import socket
@@ -11,7 +12,7 @@ import ssl
 from collections.abc import AsyncIterator, Callable
 from contextvars import ContextVar
 from functools import lru_cache, partial
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import aiohttp
 import anyio
@@ -19,9 +20,12 @@ import anyio.to_thread
 import httpx
 import yarl
 from aiohttp.abc import AbstractResolver, ResolveResult
+from aiohttp.client_proto import ResponseHandler
+from aiohttp.connector import Connection
 from multidict import CIMultiDict
 
 from .address import AddressPolicy
+from .gate import Gate, Refused
 
 Lookup = Callable[..., list[tuple[Any, ...]]]
 """`socket.getaddrinfo`, or what stands in for a name server."""
@@ -31,6 +35,14 @@ KEEP_ALIVE: Final = 4.0
 
 LOOKUPS: Final = 64
 """Threads for name resolution. Each (host, port) takes one at most, however many wait for it."""
+
+OVERHEAD: Final = 64 * 1024
+"""Bytes that head and framing of an answer may have beside twice its `response_cap`."""
+
+INTERIM_ANSWERS: Final = 8
+"""Answers of the 1xx kind, and answers nobody asked for, that may wait to be read."""
+
+_SLICE: Final = 4096
 
 LOOKUP_TTL: Final = 10
 """Seconds for which the checked addresses of a name are used again."""
@@ -48,7 +60,7 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
     """
 
     def __init__(self, policy: AddressPolicy, tls: ssl.SSLContext, lookup: Lookup) -> None:
-        gate = _Gate(policy)
+        gate = Gate(policy)
         self._tls = {True: tls, False: _unverified()}
         self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(
@@ -56,18 +68,19 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
                 resolver=_Resolver(gate, lookup),
                 ttl_dns_cache=LOOKUP_TTL,
                 keepalive_timeout=KEEP_ALIVE,
-                socket_factory=gate.open,
+                socket_factory=lambda info: gate.open(_exchange.get().host, info),
             ),
             cookie_jar=aiohttp.DummyCookieJar(),
             timeout=aiohttp.ClientTimeout(total=None),
+            request_class=_Request,
             skip_auto_headers=["accept", "accept-encoding", "user-agent", "content-type"],
             auto_decompress=False,
             trust_env=False,
         )
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        url = request.url
-        _dialed.set(url.raw_host.decode("ascii"))
+        url, cap = request.url, request.extensions["response_cap"]
+        _exchange.set(_Exchange(url.raw_host.decode("ascii"), 2 * cap + OVERHEAD))
         content = await request.aread()
         try:
             answer = await self._session.request(
@@ -83,11 +96,58 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
             )
         except (aiohttp.ClientError, OSError) as error:
             raise _translated(error) from error
-        body = _Body(answer, request.extensions["response_cap"])
-        return httpx.Response(answer.status, headers=answer.raw_headers, stream=body)
+        return httpx.Response(answer.status, headers=answer.raw_headers, stream=_Body(answer, cap))
 
     async def aclose(self) -> None:
         await self._session.close()
+
+
+class _Request(aiohttp.ClientRequest):
+    """A request whose answer is metered from the first byte."""
+
+    async def send(self, conn: Connection) -> aiohttp.ClientResponse:
+        if conn.transport is not None and conn.protocol is not None:
+            meter = conn.transport.get_protocol()
+            if not isinstance(meter, _Meter):
+                meter = _Meter(conn.transport, conn.protocol)
+                conn.transport.set_protocol(meter)
+            meter.left = _exchange.get().limit
+        return await super().send(conn)
+
+
+class _Meter(asyncio.Protocol):
+    """Stands between a connection and aiohttp's protocol, and ends it when too much comes.
+
+    aiohttp parses all it is given at once, and reads interim answers (100 Continue) without end:
+    a few receivers that flood us with those would keep the event loop from everybody else.
+    """
+
+    def __init__(self, transport: asyncio.Transport, protocol: ResponseHandler) -> None:
+        self._transport = transport
+        self._protocol = protocol
+        self.left = 0  #: bytes that the answer may still have, its head and framing included
+
+    def data_received(self, data: bytes) -> None:
+        for start in range(0, len(data), _SLICE):
+            piece = data[start : start + _SLICE]
+            self.left -= len(piece)
+            if self.left < 0 or len(self._protocol) > INTERIM_ANSWERS:
+                self._protocol.set_exception(aiohttp.ClientPayloadError("it is too long"))
+                self._transport.abort()
+                return
+            self._protocol.data_received(piece)
+
+    def eof_received(self) -> None:
+        self._protocol.eof_received()
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        self._protocol.connection_lost(exc)
+
+    def pause_writing(self) -> None:
+        self._protocol.pause_writing()
+
+    def resume_writing(self) -> None:
+        self._protocol.resume_writing()
 
 
 class _Body(httpx.AsyncByteStream):
@@ -114,37 +174,20 @@ class _Body(httpx.AsyncByteStream):
         self._answer.close()
 
 
-_dialed: ContextVar[str] = ContextVar("dialed")
-"""The host of the URL that the current task connects to: a socket is opened knowing only an IP."""
+class _Exchange(NamedTuple):
+    """What the parts below aiohttp must know of the request they work for."""
+
+    host: str  #: as in the URL; a socket is opened knowing only an address
+    limit: int  #: bytes that the whole answer may have
 
 
-class _Refused(OSError):
-    """Raised where aiohttp expects an OSError, so that it gives the connection up."""
-
-
-class _Gate:
-    """Asks the policy about every address on its way to a socket."""
-
-    def __init__(self, policy: AddressPolicy) -> None:
-        self._policy = policy
-        self._own_ports = {port for _, port in policy.own}
-
-    def check(self, host: str, address: str, port: int) -> None:
-        local = port in self._own_ports and _is_local(address)
-        if reason := self._policy.refusal(host, address, port=port, local=local):
-            raise _Refused(reason)
-
-    def open(self, info: tuple[Any, ...]) -> socket.socket:
-        """The last gate before the network, and the only one for addresses written in a URL."""
-        family, kind, protocol, _, address = info
-        self.check(_dialed.get(), address[0], address[1])
-        return socket.socket(family, kind, protocol)
+_exchange: ContextVar[_Exchange] = ContextVar("exchange")
 
 
 class _Resolver(AbstractResolver):
     """Names to checked addresses. aiohttp asks for one (host, port) at a time, and remembers."""
 
-    def __init__(self, gate: _Gate, lookup: Lookup) -> None:
+    def __init__(self, gate: Gate, lookup: Lookup) -> None:
         self._gate = gate
         self._lookup = lookup
         self._limiter = anyio.CapacityLimiter(LOOKUPS)
@@ -212,7 +255,7 @@ _FAILURES: Final[tuple[tuple[type[Exception], type[httpx.TransportError], str], 
 
 def _translated(error: Exception) -> httpx.TransportError:
     cause = getattr(error, "os_error", None) or getattr(error, "certificate_error", None)
-    if isinstance(cause, _Refused):
+    if isinstance(cause, Refused):
         return Blocked(f"blocked by the address policy: {cause}")
     for kind, meaning, text in _FAILURES:
         if isinstance(error, kind):
@@ -248,14 +291,3 @@ def _unverified() -> ssl.SSLContext:
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
     return context
-
-
-def _is_local(address: str) -> bool:
-    """Whether the address is one of this machine's: only those can be bound."""
-    family = socket.AF_INET6 if ":" in address else socket.AF_INET
-    with socket.socket(family, socket.SOCK_DGRAM) as probe:
-        try:
-            probe.bind((address, 0))
-        except OSError:
-            return False
-    return True

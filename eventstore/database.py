@@ -58,6 +58,7 @@ class Database:
     def __init__(self, connect: Callable[[], sqlite3.Connection]) -> None:
         self._connect = connect
         self._sqlite: sqlite3.Connection
+        self._refusal: Exception | None = None  # why the file could not be opened
         self._thread: aiosqlite.Connection
 
     @classmethod
@@ -142,9 +143,18 @@ class Database:
     async def _start(self) -> None:
         self._thread = aiosqlite.Connection(self._open, iter_chunk_size=64)
         await self._thread
+        if self._refusal is not None:
+            await self._thread.close()
+            raise self._refusal
 
     def _open(self) -> sqlite3.Connection:
-        self._sqlite = self._connect()
+        # An error is kept until the thread is up: aiosqlite leaves a thread that failed to connect
+        # behind, to report to an event loop that may be gone by then.
+        try:
+            self._sqlite = self._connect()
+        except Exception as error:
+            self._refusal = error
+            self._sqlite = sqlite3.connect(":memory:")
         return self._sqlite
 
 
@@ -168,19 +178,21 @@ def _open_writer(
         os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
 
     def prepare(connection: sqlite3.Connection) -> None:
-        _check_owner(connection, path, application_id)
+        empty = _is_empty(connection, path, application_id)
         _pragmas(connection, _WRITER_PRAGMAS)
         (mode,) = connection.execute("PRAGMA journal_mode = WAL").fetchone()
         if mode != "wal":
             raise sqlite3.NotSupportedError(f"{path}: no WAL here, journal mode stays {mode}")
         _pragmas(connection, {"synchronous": _SYNCHRONOUS[synchronous]})
-        _pragmas(connection, {"application_id": application_id})
+        if empty:
+            _pragmas(connection, {"application_id": application_id})
         migrate(connection, migrations)
 
     return _configured(path, "rw", prepare)
 
 
-def _check_owner(connection: sqlite3.Connection, path: Path, application_id: int) -> None:
+def _is_empty(connection: sqlite3.Connection, path: Path, application_id: int) -> bool:
+    """Whether nothing is in the file yet. Raises LogDamaged for a file of somebody else's."""
     try:
         (tables,) = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
     except sqlite3.DatabaseError as error:
@@ -190,6 +202,7 @@ def _check_owner(connection: sqlite3.Connection, path: Path, application_id: int
     (found,) = connection.execute("PRAGMA application_id").fetchone()
     if tables and found != application_id:
         raise LogDamaged(f"{path} belongs to another application (id {found:#x})")
+    return not tables
 
 
 def _configured(
@@ -212,7 +225,13 @@ def _configured(
 
 def _pragmas(connection: sqlite3.Connection, wanted: Mapping[str, int]) -> None:
     for name, value in wanted.items():
+        # Only where it differs: some of them write to the file even if nothing changes.
+        if _pragma(connection, name) == value:
+            continue
         connection.execute(f"PRAGMA {name} = {value}").fetchall()
-        (found,) = connection.execute(f"PRAGMA {name}").fetchone()
-        if found != value:
+        if (found := _pragma(connection, name)) != value:
             raise sqlite3.NotSupportedError(f"PRAGMA {name} is {found}, {value} was asked for")
+
+
+def _pragma(connection: sqlite3.Connection, name: str) -> object:
+    return connection.execute(f"PRAGMA {name}").fetchone()[0]

@@ -4,9 +4,9 @@ Promises: `evolve` is pure and defined for erased bodies, after which an entity 
 alone; a value that is unique in its scope is found without a search.
 """
 
-from bisect import bisect_right, insort
+from bisect import bisect_left, bisect_right, insort
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 from typing import Any, Final
 
@@ -19,7 +19,9 @@ from eventstore.records import NO_STREAM, Kind, RecordedEvent
 from .model import Changes
 from .tables import DEFAULT_WORKSPACE, TABLES, Table
 
-_MANY: Final = 32  #: from how many insertions on sorting once is cheaper
+Places = set[tuple[str, str]]
+
+_MANY: Final = 32  #: from how many additions on sorting once is cheaper
 
 
 class Entity(msgspec.Struct, frozen=True, kw_only=True):
@@ -98,8 +100,8 @@ class Entities:
 
     def clear(self) -> None:
         self._items: dict[str, Entity] = {}
-        # ids in order, by table and workspace; workspace "" holds those of all of them
-        self._ids: defaultdict[tuple[str, str], list[str]] = defaultdict(list)
+        # by table and workspace; workspace "" holds those of all of them
+        self._ids: defaultdict[tuple[str, str], _Ids] = defaultdict(_Ids)
         # the id that has a value, by table, scope, fields and value
         self._unique: dict[tuple[Any, ...], str] = {}
         # streams of the entities that refer to an id, by table, field and that id
@@ -110,21 +112,13 @@ class Entities:
         return evolve(event)
 
     def apply(self, changes: Changes) -> None:
-        added: defaultdict[tuple[str, str], list[str]] = defaultdict(list)
         for stream, new in changes.items():
             old = self._items.pop(stream, None)
-            if old:
-                self._forget(old)
-            if new:
+            if old is not None:
+                self._forget(old, _places(new))
+            if new is not None:
                 self._items[stream] = new
-                self._remember(new)
-            for place in _places(old) - _places(new):
-                ids = self._ids[place]
-                del ids[bisect_right(ids, old.id) - 1]  # type: ignore[union-attr]
-            for place in _places(new) - _places(old):
-                added[place].append(new.id)
-        for place, ids in added.items():
-            _insert(self._ids[place], ids)
+                self._remember(new, _places(old))
 
     def get(self, table: str, identity: str) -> Entity | None:
         return self._items.get(f"{table}/{identity}")
@@ -154,8 +148,8 @@ class Entities:
 
         `workspace` "" stands for all of them.
         """
-        ids = self._ids.get((table, workspace), [])
-        rows = (self._items[f"{table}/{ids[i]}"] for i in range(bisect_right(ids, after), len(ids)))
+        ids = self._ids[table, workspace].after(after)
+        rows = (self._items[f"{table}/{identity}"] for identity in ids)
         return _cut(filter(match, rows) if match else rows, size)
 
     def children(self, table: str, field: str, identity: str) -> list[Entity]:
@@ -171,15 +165,22 @@ class Entities:
 
     def is_empty(self, workspace: str) -> bool:
         """Whether no entity belongs to `workspace`."""
-        return not any(self._ids.get((t.name, workspace)) for t in TABLES.values() if t.scoped)
+        tables = (table.name for table in TABLES.values() if table.scoped)
+        return not any(self.page(table, workspace, size=1)[0] for table in tables)
 
-    def _remember(self, row: Entity) -> None:
+    def _remember(self, row: Entity, places: Places) -> None:
+        """Put `row` into the indexes; into the lists of `places` its id has been put before."""
+        for place in _places(row) - places:
+            self._ids[place].add(row.id)
         for key in _unique_keys(row):
             self._unique[key] = row.id
         for key in _parents(row):
             self._children[key].add(row.stream)
 
-    def _forget(self, row: Entity) -> None:
+    def _forget(self, row: Entity, places: Places) -> None:
+        """Take `row` out of the indexes; in the lists of `places` its id stays."""
+        for place in _places(row) - places:
+            self._ids[place].discard(row.id)
         for key in _unique_keys(row):
             if self._unique.get(key) == row.id:
                 del self._unique[key]
@@ -189,20 +190,40 @@ class Entities:
                 del self._children[key]
 
 
-def _places(row: Entity | None) -> set[tuple[str, str]]:
-    """The lists of ids that `row` is in."""
+class _Ids:
+    """Ids in order. Additions wait until the order is asked for: a replay asks for it once."""
+
+    def __init__(self) -> None:
+        self._ordered: list[str] = []
+        self._added: list[str] = []
+
+    def add(self, identity: str) -> None:
+        self._added.append(identity)
+
+    def discard(self, identity: str) -> None:
+        ids = self._settled()
+        del ids[bisect_left(ids, identity)]
+
+    def after(self, identity: str) -> Iterator[str]:
+        ids = self._settled()
+        return (ids[place] for place in range(bisect_right(ids, identity), len(ids)))
+
+    def _settled(self) -> list[str]:
+        if len(self._added) < _MANY:
+            for identity in self._added:
+                insort(self._ordered, identity)
+        else:
+            self._ordered.extend(self._added)
+            self._ordered.sort()
+        self._added.clear()
+        return self._ordered
+
+
+def _places(row: Entity | None) -> Places:
+    """The table and workspaces in whose lists of ids `row` is."""
     if row is None:
         return set()
     return {(row.table, ""), (row.table, row.kind.scope(row.workspace))}
-
-
-def _insert(ids: list[str], added: Sequence[str]) -> None:
-    if len(added) < _MANY:
-        for identity in added:
-            insort(ids, identity)
-    else:
-        ids.extend(added)
-        ids.sort()
 
 
 def _unique_keys(row: Entity) -> Iterator[tuple[Any, ...]]:

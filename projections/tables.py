@@ -6,6 +6,7 @@ errors to cascading deletes and the indexes of the read model, follows from here
 """
 
 from collections.abc import Callable
+from functools import cached_property
 from typing import Annotated, Any, Final, Literal, TypeVar
 from uuid import NAMESPACE_URL, uuid5
 
@@ -58,7 +59,7 @@ DEFAULT_WORKSPACE: Final = str(uuid5(NAMESPACE_URL, "hooktape:workspaces/default
 """Requests without a workspace prefix are about this one. It is there from the start."""
 
 
-class Table(msgspec.Struct, frozen=True, kw_only=True):
+class Table(msgspec.Struct, frozen=True, kw_only=True, dict=True):
     """One kind of entity. `name` is that of its streams and of its crud events.
 
     `key` is a field that may stand for the id in a path. `scoped` entities belong to a workspace,
@@ -83,14 +84,14 @@ class Table(msgspec.Struct, frozen=True, kw_only=True):
         """Within what its unique values are unique: a workspace, or "" for everywhere."""
         return workspace if self.scoped else ""
 
-    @property
+    @cached_property
     def unique(self) -> list[tuple[str, ...]]:
         """The fields, and the combinations of fields, whose values no two entities share."""
         fields = self.record.fields.values()
         combinations = [(field.name,) for field in fields if field.unique]
         return [*combinations, *filter(None, [self.together])]
 
-    @property
+    @cached_property
     def references(self) -> list[Field]:
         """The fields that refer to another entity."""
         return [field for field in self.record.fields.values() if field.shape.foreign]

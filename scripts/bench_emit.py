@@ -167,7 +167,7 @@ async def _serve(role: str, directory: Path) -> None:
                 Events(log, _emitter()).routes(),
                 version="bench",
                 policy=Policy.of(),
-                resolve_workspace={}.get,
+                resolve_workspace=lambda _: None,
                 default_workspace="bench",
             )
         )
@@ -186,7 +186,7 @@ async def _listen(app: Starlette) -> None:
 
 
 async def _report() -> None:
-    async with anyio.TemporaryDirectory(dir=Path.cwd()) as directory:
+    async with anyio.TemporaryDirectory(dir=str(Path.cwd())) as directory:
         for result in await bench_emit(Path(directory)):
             print(result)
 

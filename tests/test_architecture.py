@@ -62,7 +62,9 @@ def test_a_library_is_known_to_its_owner_alone(path: Path) -> None:
     name = name_of(path)
     libraries = set(imported(path))
 
-    assert {library for library in libraries & OWNERS.keys() if name not in OWNERS[library]} == set()
+    assert {
+        library for library in libraries & OWNERS.keys() if name not in OWNERS[library]
+    } == set()
     assert "starlette" not in libraries or name.startswith("api/")
 
 
@@ -72,7 +74,9 @@ def test_folding_has_no_effects() -> None:
 
     for path in sorted((ROOT / "projections").rglob("*.py")):
         source = path.read_text()
-        assert [word for word in forbidden if f"log.{word}" in source or f"import {word}" in source] == []
+        assert [
+            word for word in forbidden if f"log.{word}" in source or f"import {word}" in source
+        ] == []
 
 
 def test_the_top_level_holds_what_was_agreed() -> None:

@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from admin_api import Api, serving
+from tests.api.admin_api import Api, serving
 
 
 @pytest.fixture

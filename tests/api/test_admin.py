@@ -48,7 +48,8 @@ def _sent(args: dict[str, Any]) -> Request:
 def somebody_elses(name: str) -> Append:
     """A change of configuration that does not go through the writer under test."""
     body = EntityCreated(entity={"id": name, "username": name, "created_at": 1, "updated_at": 1})
-    return Append(events=(new_event(body, stream=f"consumers/{name}", kind=Kind.CONFIG),))
+    event = new_event(body, stream=f"consumers/{name}", kind=Kind.CONFIG)
+    return Append(events=(event,), workspace=DEFAULT_WORKSPACE)
 
 
 @asynccontextmanager
@@ -67,10 +68,10 @@ async def staged(directory: Path) -> AsyncIterator[Stage]:
 async def test_a_decision_that_was_overtaken_is_taken_again(tmp_path: Path) -> None:
     """The registry is behind the log: the log refuses, and the next decision knows more."""
     async with staged(tmp_path) as stage:
-        positions = []
+        known = []
 
         def decide() -> Decision:
-            positions.append(stage.view.find("consumers", DEFAULT_WORKSPACE, "username", "x"))
+            known.append(stage.view.find("consumers", DEFAULT_WORKSPACE, "username", "x"))
             return stage.creating(username="ada")()
 
         await stage.log.append(somebody_elses("x"))
@@ -78,8 +79,8 @@ async def test_a_decision_that_was_overtaken_is_taken_again(tmp_path: Path) -> N
 
         assert stored is not None
         assert (stored.seq, stored.entity["username"]) == (2, "ada")
-        assert positions[0] is None
-        assert positions[-1] is not None
+        assert known[0] is None
+        assert known[-1] is not None
 
 
 async def test_a_writer_that_is_always_overtaken_gives_up(tmp_path: Path) -> None:

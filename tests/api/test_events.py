@@ -6,7 +6,7 @@ from typing import Any
 import anyio
 import httpx
 import pytest
-from admin_api import OTHER_WORKSPACE, Api
+from tests.api.admin_api import OTHER_WORKSPACE, Api
 
 from eventstore.codec import new_event
 from eventstore.events import (
@@ -24,7 +24,7 @@ HEALTH = {"source": "balancer", "event": "health", "data": {"ip": "10.0.0.5"}}
 
 
 async def emit(
-    api: Api, body: Any = HEALTH, path: str = "/events", **headers: str
+    api: Api, body: object = HEALTH, path: str = "/events", **headers: str
 ) -> httpx.Response:
     named = {name.replace("_", "-"): value for name, value in headers.items()}
     return await api.client.post(path, json=body, headers=named)

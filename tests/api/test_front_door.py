@@ -217,10 +217,10 @@ async def test_a_strange_request_id_is_replaced(door: Door, given: str) -> None:
     assert re.fullmatch("[0-9a-f]{32}", response.headers["x-request-id"])
 
 
-@pytest.mark.parametrize("key", ["", "x" * 256, "a\tb", "ü".encode("latin-1")])
-async def test_a_strange_idempotency_key_is_refused(door: Door, key: str | bytes) -> None:
+@pytest.mark.parametrize("key", [b"", b"x" * 256, b"a\tb", b"\xfc"])
+async def test_a_strange_idempotency_key_is_refused(door: Door, key: bytes) -> None:
     """1 to 255 printable characters."""
-    response = await door.client.post("/things", headers=[(b"Idempotency-Key", key)])  # type: ignore[list-item]
+    response = await door.client.post("/things", headers=[(b"Idempotency-Key", key)])
 
     assert response.status_code == 400
     assert "Idempotency-Key" in response.json()["message"]

@@ -17,7 +17,17 @@ import pytest
 from delivery.address import AddressPolicy
 from delivery.egress import Egress
 from delivery.outcome import Outcome
-from tests.receiver import Receiver, answer, close, endless, hang, many_headers, raw, slowly
+from tests.receiver import (
+    Behaviour,
+    Receiver,
+    answer,
+    close,
+    endless,
+    hang,
+    many_headers,
+    raw,
+    slowly,
+)
 
 TLS = Path(__file__).parent / "tls"
 ANY = "0.0.0.0"  # noqa: S104 -- an address to connect to; nothing listens there
@@ -279,6 +289,28 @@ async def test_broken_receivers_are_failures(
     assert "\n" not in outcome.reason
     assert len(outcome.reason) <= 300
     assert again.ok
+
+
+@pytest.mark.parametrize(
+    "flood",
+    [
+        endless(b"HTTP/1.1 100 Continue\r\n\r\n" * 1000, head=b""),
+        endless(b"1;" + b"x" * 2000, head=b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"),
+        endless(
+            b"1\r\nx\r\n" * 1000, head=b"HTTP/1.1 500 No\r\nTransfer-Encoding: chunked\r\n\r\n"
+        ),
+    ],
+    ids=["interim answers", "chunk extensions", "tiny chunks"],
+)
+async def test_a_flood_is_cut_off_at_once(receiver: Receiver, flood: Behaviour) -> None:
+    """It is not parsed until the deadline: that would keep the event loop from other hooks."""
+    receiver.script("/", flood)
+    async with Egress(LOOPBACK, timeout=30) as egress:
+        with anyio.fail_after(5):
+            outcome = await post(egress, f"{receiver.url}/")
+            await receiver.wait_until(lambda: receiver.open == 0)
+
+    assert not outcome.ok
 
 
 # What cannot be reached

@@ -206,12 +206,15 @@ def test_dangerous_names_do_not_exist(machine: Any, name: str) -> None:
     assert run(machine, body(f"return {name} == nil")).error is None
 
 
-KONGS_LIST = """_VERSION assert error ipairs next pairs pcall print select tonumber tostring type
-    unpack xpcall coroutine.create coroutine.resume coroutine.running coroutine.status
-    coroutine.wrap coroutine.yield math.abs math.floor math.huge math.pi math.random os.clock
-    os.date os.difftime os.time string.byte string.char string.find string.format string.gmatch
-    string.gsub string.len string.lower string.match string.rep string.reverse string.sub string.upper
-    table.concat table.insert table.maxn table.remove table.sort kong.log.err ngx.null ngx.log ngx.ERR"""
+KONGS_LIST = """
+    _VERSION assert error ipairs next pairs pcall print select tonumber tostring type unpack
+    xpcall coroutine.create coroutine.resume coroutine.running coroutine.status coroutine.wrap
+    coroutine.yield math.abs math.floor math.huge math.pi math.random os.clock os.date
+    os.difftime os.time string.byte string.char string.find string.format string.gmatch
+    string.gsub string.len string.lower string.match string.rep string.reverse string.sub
+    string.upper table.concat table.insert table.maxn table.remove table.sort kong.log.err
+    ngx.null ngx.log ngx.ERR
+"""
 
 
 def test_everything_on_kongs_list_exists(machine: Any) -> None:
@@ -329,6 +332,15 @@ def test_memory_is_limited(machine: Any, lua: str) -> None:
     assert not reusable
 
 
+def test_data_counts_as_memory(machine: Any) -> None:
+    """An event too large for the limit is the same error, before anything runs."""
+    limits = Limits(lua_memory=1024 * 1024)
+    state = State((body("return true"),), limits, machine)
+    report, reusable = run_state(state, {"lists": [[]] * 100_000})
+
+    assert (report.error, reusable) == (b"not enough memory (the limit is 1 MiB)", False)
+
+
 def test_a_state_that_keeps_memory_is_dropped(machine: Any) -> None:
     """Memory kept behind pcall neither harms the host nor stays."""
     limits = Limits(lua_memory=4 * 1024 * 1024, kept_memory=1024 * 1024, cpu_seconds=5)
@@ -388,3 +400,8 @@ def test_a_worker_asks_to_be_replaced_after_many_calls() -> None:
     states = States(Limits(calls=2))
 
     assert [ask(states, "a", COUNTING).retiring for _ in range(2)] == [False, True]
+
+
+def test_a_large_service_does_not_make_its_workers_look_large() -> None:
+    """What a worker inherits from the service's peak is no reason to replace it."""
+    assert not ask(States(Limits(resident=1)), "a", COUNTING).retiring

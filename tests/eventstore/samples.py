@@ -1,5 +1,9 @@
 """Events and appends for tests of the log."""
 
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
 from eventstore import Append, Kind, NewEvent
 
 
@@ -35,3 +39,10 @@ def failed(stream: str = "deliveries/1") -> NewEvent:
 
 def of(*events: NewEvent) -> Append:
     return Append(events=events)
+
+
+def truncate(directory: Path, upto: int) -> None:
+    """What compaction will do, with the means the schema allows."""
+    with closing(sqlite3.connect(directory / "log.db")) as connection, connection:
+        connection.execute("UPDATE meta SET value = ? WHERE key = 'truncated_to'", (upto,))
+        connection.execute("DELETE FROM event WHERE seq <= ?", (upto,))

@@ -52,11 +52,12 @@ events = st.one_of(
     ),
     st.builds(
         DeliveriesSettled,
+        id=st.text(),
         after=positions,
         upto=positions,
         delivered=positions,
         hook_version=positions,
-        open=st.lists(positions),
+        open=st.lists(st.tuples(positions, st.text())),
         suppressed=st.lists(
             st.builds(Suppressed, st.sampled_from(["snooze", "skipped"]), *[positions] * 3)
         ),

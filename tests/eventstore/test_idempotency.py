@@ -15,8 +15,7 @@ from eventstore import (
     Kind,
     NewEvent,
 )
-from tests.eventstore.samples import created, emitted, of
-from tests.eventstore.test_reading import truncate
+from tests.eventstore.samples import created, emitted, of, truncate
 
 KEY = Idempotency("admin/key-1", b"POST /consumers {}")
 

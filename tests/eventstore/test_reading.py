@@ -1,7 +1,5 @@
 """The contract of `read`, `read_stream`, `find` and `wait`."""
 
-import sqlite3
-from contextlib import closing
 from pathlib import Path
 from uuid import UUID, uuid4
 
@@ -15,7 +13,7 @@ from eventstore import (
     Kind,
     Truncated,
 )
-from tests.eventstore.samples import created, emitted, failed, of
+from tests.eventstore.samples import created, emitted, failed, of, truncate
 
 
 async def test_pages_cover_the_log_without_overlap(log: EventLog) -> None:
@@ -135,13 +133,6 @@ async def test_waiters_see_what_woke_them(log: EventLog) -> None:
                 tasks.start_soon(follow)
             for _ in range(100):
                 await log.append(of(emitted()))
-
-
-def truncate(directory: Path, upto: int) -> None:
-    """What compaction will do, with the means the schema allows."""
-    with closing(sqlite3.connect(directory / "log.db")) as connection, connection:
-        connection.execute("UPDATE meta SET value = ? WHERE key = 'truncated_to'", (upto,))
-        connection.execute("DELETE FROM event WHERE seq <= ?", (upto,))
 
 
 async def test_truncated_positions_are_never_skipped_silently(directory: Path) -> None:

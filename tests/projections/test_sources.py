@@ -2,7 +2,7 @@
 
 from eventstore.events import SOURCES_PREFIX, EntityCreated, SourcePublished
 from projections.sources import Definition, Sources, SourceVersion
-from spec import Fact, fact, given
+from tests.spec import Fact, fact, given
 
 
 def sources() -> Sources:

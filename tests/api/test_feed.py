@@ -1,0 +1,47 @@
+"""The public form of events whose body is gone."""
+
+from typing import Any
+
+import pytest
+from msgspec import Raw
+from tests.spec import fact, recorded
+
+from api.feed import public, timestamp
+from eventstore.events import EntityCreated, Event, EventEmitted, HookPaused, SourcePublished
+
+
+@pytest.mark.parametrize(
+    ("stream", "body", "left"),
+    [
+        (
+            "emitted/app/paid",
+            EventEmitted(data=Raw(b'{"a":1}'), id="x"),
+            {"source": "app", "event": "paid", "data": None},
+        ),
+        (
+            "consumers/1",
+            EntityCreated(entity={"id": "1"}),
+            {"table": "consumers", "operation": "create", "entity": None},
+        ),
+        (
+            "event_hook_sources/app/paid",
+            SourcePublished(source="app", event="paid"),
+            {"source": "app", "event": "paid", "definition": None},
+        ),
+        ("deliveries/h", HookPaused(), {"hook": "h", "fact": None}),
+    ],
+)
+def test_an_erased_event_keeps_its_names(stream: str, body: Event, left: dict[str, Any]) -> None:
+    """Who, when and what kind outlive the erasure; the content is null and said to be erased."""
+    (event,) = recorded([fact(stream, body, erased=True)])
+    shown = public(event)
+
+    assert shown.items() >= left.items()
+    assert shown["erased"] is True
+    assert "caller_id" not in shown
+
+
+def test_times_are_exact() -> None:
+    """Microseconds since the epoch, in UTC, without rounding."""
+    assert timestamp(0) == "1970-01-01T00:00:00.000000Z"
+    assert timestamp(1_795_265_069_355_882) == "2026-11-21T12:44:29.355882Z"
