@@ -185,8 +185,8 @@ def circumstances(http: HttpRequest, body: Body) -> Circumstances:
 
 
 def _shown(row: Entity | None) -> dict[str, Any]:
-    if row is None:  # another request deleted it since
-        raise NotFound
+    if row is None:  # only a deletion leaves none
+        raise AssertionError("unreachable")
     return present(row)
 
 

@@ -100,9 +100,7 @@ def _content(event: RecordedEvent) -> dict[str, Any]:
         return shown | {"caller_id": body.id} if named else shown
     if event.stream.startswith(SOURCES_PREFIX):
         return _named(event.stream.removeprefix(SOURCES_PREFIX)) | {"definition": body}
-    if event.stream.startswith(DELIVERIES_PREFIX):
-        return {"hook": event.stream.removeprefix(DELIVERIES_PREFIX), "fact": body}
-    return {"fact": body}
+    return {"hook": event.stream.removeprefix(DELIVERIES_PREFIX), "fact": body}
 
 
 def _named(path: str) -> dict[str, Any]:

@@ -12,11 +12,11 @@ import signal
 import socket
 import sqlite3
 import sys
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import anyio
 import msgspec
@@ -33,6 +33,7 @@ from api.entities import entity_routes
 from api.events import Events
 from api.front_door import Policy
 from api.hooks import hook_routes
+from api.responses import Unavailable
 from api.settings import Settings
 from api.sources import SourceEndpoints
 from api.status import About, Status
@@ -41,6 +42,7 @@ from delivery.admission import Limits
 from delivery.assembly import Configuration, Delivering, open_delivery
 from delivery.lambda_frames import Limits as LambdaLimits
 from delivery.lambda_pool import LambdaOptions
+from delivery.lambda_process import LambdaUnavailable
 from delivery.retry import RetryPolicy
 from delivery.service import DeliveryOptions
 from eventstore.errors import LogError
@@ -169,14 +171,22 @@ def _application(
     def hook_exists(hook_id: str, workspace: str) -> bool:
         return visible(entities, TABLES["event_hooks"], workspace, hook_id) is not None
 
+    async def check(handler: str, config: Mapping[str, Any]) -> Mapping[str, Any]:
+        try:
+            return await delivering.check(handler, config)
+        except LambdaUnavailable as error:
+            raise Unavailable(str(error)) from error
+
     admin = Admin(log, projections, entities)
     status = Status(log, _about(settings, log), projections, delivering.service)
     endpoints = [
         *status.routes(),
-        *Events(log, Emitter(sources.current)).routes(),
+        *Events(
+            log, Emitter(sources.current, allow_unpublished=settings.allow_unpublished)
+        ).routes(),
         *SourceEndpoints(sources, admin).routes(),
         *DeliveryEndpoints(log, delivering.control, hook_exists).routes(),
-        *hook_routes(admin, delivering.dispatch, delivering.check),
+        *hook_routes(admin, delivering.dispatch, check),
         *entity_routes(admin),
     ]
     return create_app(
@@ -202,6 +212,7 @@ def _delivery(
         response_cap=settings.response_cap,
         user_agent=f"hooktape/{__version__}",
         options=DeliveryOptions(
+            enabled=settings.event_hooks_enabled,
             limits=Limits(
                 hook=settings.hook_concurrency,
                 host=settings.host_concurrency,
@@ -217,6 +228,7 @@ def _delivery(
             wall_seconds=settings.lambda_timeout,
             limits=LambdaLimits(cpu_seconds=settings.lambda_cpu, lua_memory=settings.lambda_memory),
         ),
+        lambda_success=settings.lambda_success,
     )
 
 

@@ -257,7 +257,7 @@ def _texts(fields: Mapping[str, Any]) -> list[str]:
     for name, problem in sorted(fields.items()):
         inner = dict(enumerate(problem, 1)) if isinstance(problem, list) else problem
         if isinstance(inner, Mapping):
-            found = sorted((str(key), text) for key, text in inner.items() if text)
+            found = [(key, text) for key, text in sorted(inner.items()) if text]
             texts += [f"{name}.{key}: {_plain(text)}" for key, text in found]
         else:
             texts.append(f"{name}: {problem}")

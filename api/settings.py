@@ -57,6 +57,7 @@ LogLevel = Annotated[
     Literal["debug", "info", "notice", "warn", "error", "crit"],
     Meta(description="debug, info, notice, warn, error or crit"),
 ]
+LambdaSuccess = Annotated[Literal["true", "no_error"], Meta(description="true or no_error")]
 LogFormat = Annotated[Literal["auto", "text", "json"], Meta(description="auto, text or json")]
 
 
@@ -90,6 +91,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     egress_allow: Networks = ()  #: exceptions from the rule that private addresses are refused
     ssl_verify_default: Flag = True  #: `config.ssl_verify` of a hook that does not say
 
+    allow_unpublished: Flag = False  #: true: events that nobody published may be emitted
     event_hooks_enabled: Flag = True  #: false: events are stored and no hook is performed
     body_limit: Bytes = 1_048_576  #: of a request to the Admin API
     response_cap: Bytes = 65_536  #: of a receiver's answer; what is longer is cut
@@ -107,6 +109,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     lambda_timeout: Seconds = 2.0  #: by the clock; then the worker is killed
     lambda_cpu: Seconds = 0.5  #: of processor time; then the function is stopped
     lambda_memory: Bytes = 33_554_432  #: for one function; above it the function is stopped
+    lambda_success: LambdaSuccess = "true"  #: no_error: also what returns nothing succeeded
 
     @property
     def admin_address(self) -> Address:

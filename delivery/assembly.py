@@ -17,7 +17,7 @@ from . import webhook, webhook_custom
 from .address import AddressPolicy
 from .control import DeliveryControl
 from .egress import Egress
-from .lambda_handler import LambdaHandler
+from .lambda_handler import LambdaHandler, LambdaSuccess
 from .lambda_pool import LambdaOptions, LambdaPool
 from .log_handler import LogHandler
 from .outcome import Delivery, Outcome, delivery_id
@@ -36,6 +36,7 @@ class Configuration(msgspec.Struct, frozen=True, kw_only=True):
     user_agent: str = "hooktape"
     options: DeliveryOptions = DeliveryOptions()
     lambdas: LambdaOptions = LambdaOptions()
+    lambda_success: LambdaSuccess = "true"
 
 
 class Delivering:
@@ -73,7 +74,10 @@ class Delivering:
         )
 
     async def check(self, handler: str, config: Mapping[str, Any]) -> dict[str, Any]:
-        """What keeps `handler` from working with `config`, nested like it; empty when nothing."""
+        """What keeps `handler` from working with `config`, nested like it; empty when nothing.
+
+        Raises LambdaUnavailable when no worker can be had to compile functions in.
+        """
         if handler == "webhook":
             return nested(webhook.validate(config))
         if handler == "webhook-custom":
@@ -104,7 +108,7 @@ async def open_delivery(
         ) as egress,
         LambdaPool.open(configuration.lambdas) as pool,
     ):
-        lambdas = LambdaHandler(pool)
+        lambdas = LambdaHandler(pool, success=configuration.lambda_success)
         perform = Perform(
             {
                 "webhook": Webhook(egress),

@@ -304,7 +304,8 @@ class Attempts:
         """Store a delivery fact; its position, or None when the log did not take it."""
         event = new_event(fact, stream=DELIVERIES_PREFIX + outbox.hook_id, kind=Kind.DELIVERY)
         try:
-            appended = await self._log.append(Append(events=(event,)))
+            workspace = self._hooks.workspace(outbox.hook_id)
+            appended = await self._log.append(Append(events=(event,), workspace=workspace))
         except LogError as error:
             _logger.warning("a fact about hook %s is not in the log: %s", outbox.hook_id, error)
             return None

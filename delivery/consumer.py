@@ -275,7 +275,8 @@ class Consumer:
             stream = DELIVERIES_PREFIX + hook_id
             event = new_event(fact, stream=stream, kind=Kind.DELIVERY)
             try:
-                await self._log.append(Append(events=(event,)))
+                workspace = self._hooks.workspace(hook_id)
+                await self._log.append(Append(events=(event,), workspace=workspace))
             except LogError as error:
                 # The deletion itself is stored, and explains as much.
                 _logger.warning("a cancellation is not in the log: %s", error)

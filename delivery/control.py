@@ -134,7 +134,8 @@ class DeliveryControl:
     async def _order(self, hook_id: str, *facts: Event, actor: str | None = None) -> None:
         stream = DELIVERIES_PREFIX + hook_id
         events = tuple(new_event(fact, stream=stream, kind=Kind.DELIVERY) for fact in facts)
-        appended = await self._log.append(Append(events=events, actor=actor))
+        workspace = self._hooks.workspace(hook_id)
+        appended = await self._log.append(Append(events=events, workspace=workspace, actor=actor))
         with anyio.move_on_after(_OBEYED):
             await self._service.ledger.wait_live(appended.positions[-1])
 

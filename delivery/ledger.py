@@ -6,7 +6,8 @@ no new attempt starts. Ranges without a match write nothing.
 """
 
 import logging
-from collections.abc import Callable
+from collections import defaultdict
+from collections.abc import Callable, Iterator
 from typing import Final
 
 import anyio
@@ -176,10 +177,10 @@ class Ledger:
         if not due:
             return
         await self.flush()
-        for start in range(0, len(due), _RECEIPTS_PER_APPEND):
-            batch = due[start : start + _RECEIPTS_PER_APPEND]
+        for workspace, batch in self._batches(due):
+            events = tuple(_receipt(outbox) for outbox in batch)
             try:
-                await self._log.append(Append(events=tuple(_receipt(outbox) for outbox in batch)))
+                await self._log.append(Append(events=events, workspace=workspace))
             except LogError as error:
                 _logger.warning("receipts wait until the log takes them: %s", error)
                 return
@@ -205,6 +206,15 @@ class Ledger:
                 await anyio.sleep(_RETRY_SAVE)
             else:
                 return
+
+    def _batches(self, due: list[Outbox]) -> Iterator[tuple[str, list[Outbox]]]:
+        """The outboxes by the workspace of their hooks, not too many at once."""
+        by_workspace: defaultdict[str, list[Outbox]] = defaultdict(list)
+        for outbox in due:
+            by_workspace[self._hooks.workspace(outbox.hook_id)].append(outbox)
+        for workspace, outboxes in by_workspace.items():
+            for start in range(0, len(outboxes), _RECEIPTS_PER_APPEND):
+                yield workspace, outboxes[start : start + _RECEIPTS_PER_APPEND]
 
     def _intend(self, outbox: Outbox) -> bool:
         hook = self._hooks.current(outbox.hook_id)

@@ -37,8 +37,12 @@ _BACKOFF: Final = (0.1, 0.5, 2.0, 10.0, 30.0)
 
 
 class DeliveryOptions(msgspec.Struct, frozen=True, kw_only=True):
-    """`drain_timeout`: seconds that attempts in flight get to finish when the service stops."""
+    """`drain_timeout`: seconds that attempts in flight get to finish when the service stops.
 
+    With `enabled` false nothing is delivered; what is stored meanwhile is delivered later.
+    """
+
+    enabled: bool = True
     limits: Limits = Limits()
     policy: RetryPolicy = RetryPolicy()
     drain_timeout: float = 8.0
@@ -93,6 +97,10 @@ class DeliveryService:
 
     async def run(self) -> None:
         """Deliver until `stop`; then drain, write everything down and return."""
+        if not self._options.enabled:
+            self.failure = None
+            await self._stopping.wait()
+            return
         restarts = 0
         while not self._stopping.is_set():
             started = time.monotonic()

@@ -44,7 +44,8 @@ def evolve(event: RecordedEvent) -> dict[str, Fact]:
     if body is None:
         return {}
     hook_id = event.stream.removeprefix(DELIVERIES_PREFIX)
-    public = msgspec.to_builtins(body)
+    # Through JSON, because the copy of a parked delivery is JSON already.
+    public = msgspec.json.decode(msgspec.json.encode(body))
     public.pop("data", None)
     fact = Fact(position=event.seq, time_us=event.time_us, type=event.type, body=public)
     keys = [f"{hook_id}/fact/{event.seq:020d}"]

@@ -88,8 +88,6 @@ class Field(msgspec.Struct, frozen=True, kw_only=True):
         """The value of a field that was not sent; NODEFAULT when it has to be sent."""
         if self.factory is not None:
             return msgspec.to_builtins(self.factory())
-        if self.default is msgspec.NODEFAULT and self.shape.kind == "record":
-            return {}
         return self.default
 
 

@@ -221,6 +221,11 @@ class Hooks:
         history = self._items.get(hook_id)
         return history[-1].hook if history and history[-1].until is None else None
 
+    def workspace(self, hook_id: str) -> str:
+        """The workspace of a hook, also of a deleted one; empty for an unknown one."""
+        history = self._items.get(hook_id)
+        return history[-1].hook.workspace if history else ""
+
     def known(self) -> list[str]:
         """The ids of all hooks there ever were."""
         return list(self._items)

@@ -5,6 +5,7 @@ from typing import Any
 
 import msgspec
 import pytest
+from hypothesis import given, strategies as st
 
 from api.commands import (
     Decision,
@@ -407,3 +408,46 @@ def test_an_erased_entity_can_be_written_anew() -> None:
     ((_, _, body),) = bodies(decision)
     assert body["old_entity"] == {"id": ADA}
     assert body["entity"]["created_at"] == NOW
+
+
+_NAMES = st.sampled_from(
+    sorted({name for table in TABLES.values() for name in table.record.fields} | {"", "foo"})
+)
+_VALUES = st.recursive(
+    st.sampled_from([None, True, 0, -1, 2**70, 1.5, "", "a", "a b", "\0", ADA, "http://[", "http://a/b"]),
+    lambda inner: st.lists(inner, max_size=2) | st.dictionaries(_NAMES, inner, max_size=3),
+    max_leaves=6,
+)  # fmt: skip
+
+
+@given(
+    st.sampled_from(sorted(TABLES)),
+    st.dictionaries(_NAMES, _VALUES, max_size=5),
+    st.booleans(),
+    st.sampled_from([ADA, SERVICE, "ada", "", "\udfff"]),
+)
+def test_any_request_is_decided_or_refused(
+    table: str, args: dict[str, Any], form: bool, key: str
+) -> None:
+    """Whatever is sent to whatever table, there are events that can be stored, or a refusal."""
+    entities = view(
+        stored("consumers", ADA, username="ada"),
+        stored("services", SERVICE, name="ada", host="a"),
+        stored("plugins", ROUTE, name="cors", consumer={"id": ADA}),
+    )
+    request = msgspec.structs.replace(sent(table, form=form), args=args)
+
+    for decide, *path in (
+        (decide_create,),
+        (decide_update, key),
+        (decide_upsert, key),
+        (decide_delete, key),
+    ):
+        try:
+            decision: Decision = decide(entities, request, *path)
+        except RequestError as refused:
+            assert refused.message  # noqa: PT017 - either outcome is fine
+        else:
+            for event in decision.events:
+                assert event.stream.partition("/")[0] in TABLES
+                assert msgspec.json.decode(event.body)

@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from projections.hooks import Hook
@@ -333,6 +334,21 @@ async def test_a_hook_that_is_not_there_cannot_be_fired(api: EntityApi, action: 
 
     assert (unknown.status_code, unknown.json()) == (404, {"message": "Not found"})
     assert (invalid.status_code, invalid.json()["code"]) == (400, 1)
+
+
+async def test_an_erased_hook_is_not_fired(api: EntityApi) -> None:
+    """Its id is still shown, but there is nothing left to send to."""
+    hook = await create(api, handler="log")
+    erased = msgspec.structs.replace((await api.events())[0], body=None)
+    api.view.apply(api.view.evolve(erased))
+    path = f"/event-hooks/{hook['id']}"
+
+    shown = await api.client.get(path)
+    fired = await api.client.post(f"{path}/test", json={})
+
+    assert (shown.status_code, shown.json()["id"]) == (200, hook["id"])
+    assert shown.json()["handler"] is None
+    assert (fired.status_code, api.delivery.dispatched) == (404, [])
 
 
 async def test_a_hook_belongs_to_the_workspace_of_its_path(api: EntityApi) -> None:

@@ -312,7 +312,7 @@ async def test_a_worker_has_no_rights_left(pool: LambdaPool) -> None:
     pid = pool.pids[0]
     limits = limits_of(pid)
 
-    assert Path(f"/proc/{pid}/environ").read_bytes() == b""  # noqa: ASYNC240
+    assert Path(f"/proc/{pid}/environ").read_bytes() == b""
     assert os.getsid(pid) == pid != os.getsid(0)
     assert open_files(str(pid)).keys() == {"0", "1", "2"}
     assert open_files(str(pid))["2"] == os.devnull

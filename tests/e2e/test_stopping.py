@@ -149,5 +149,5 @@ async def test_a_data_directory_has_one_service(service: Service, tmp_path: Path
         async with serving(service.directory):
             pass
 
-    assert "another process" in str(refused.value)
+    assert "in use by process" in str(refused.value)
     assert await service.get("/health/ready") == {"status": "ready"}

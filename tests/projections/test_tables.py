@@ -9,6 +9,7 @@ from projections import checks, shorthands
 from projections.fields import compile_record
 from projections.stored import restore, reveal, shown, store, without_nulls
 from projections.tables import RESERVED, TABLES, Table
+from projections.upstreams import hashing
 
 HOOKS = TABLES["event_hooks"].record
 HOOK = {
@@ -245,6 +246,21 @@ def test_a_service_can_be_given_by_its_url(url: str, expected: tuple[Any, ...]) 
     args = shorthands.from_url({"url": url})
 
     assert tuple(args.get(name) for name in ("protocol", "host", "port", "path")) == expected
+
+
+@pytest.mark.parametrize(
+    ("args", "changed"),
+    [
+        ({"hash_on": "ip"}, {"algorithm": "consistent-hashing"}),
+        ({"algorithm": "latency", "hash_on": "ip"}, {"hash_on": "none"}),
+        ({"algorithm": "least-connections"}, {"hash_on": "none"}),
+        ({"algorithm": "round-robin"}, {}),
+        ({"hash_on": "none"}, {}),
+    ],
+)
+def test_hashing_and_algorithm_follow_each_other(args: Any, changed: Any) -> None:
+    """Whichever of the two is sent decides the other."""
+    assert hashing(args) == args | changed
 
 
 @pytest.mark.parametrize(
