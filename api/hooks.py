@@ -3,6 +3,7 @@
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final, Protocol
 
+import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
@@ -15,7 +16,7 @@ from api.routing import route
 from projections.entities import Entity
 from projections.hooks import Hook, announced, hook_from
 from projections.stored import shown
-from projections.tables import TABLES
+from projections.tables import TABLES, Table
 
 CheckHook = Callable[[str, Mapping[str, Any]], Awaitable[Mapping[str, Any]]]
 """Whether a handler can work with a config: its templates and functions compile.
@@ -24,6 +25,7 @@ Answers with what is wrong, nested like the config, with a text at each leaf; em
 """
 
 _TABLE: Final = TABLES["event_hooks"]
+_TLS: Final = ("webhook", "webhook-custom")
 
 
 class Reply(Protocol):
@@ -58,16 +60,24 @@ class Dispatch(Protocol):
     ) -> Result: ...
 
 
-def hook_routes(admin: Admin, dispatch: Dispatch, check: CheckHook) -> list[Route]:
-    """The routes under `/event-hooks` but those of `sources`, which have to come before these."""
-    return HookEndpoints(admin, dispatch, check).routes()
+def hook_routes(
+    admin: Admin, dispatch: Dispatch, check: CheckHook, *, ssl_verify: bool = True
+) -> list[Route]:
+    """The routes under `/event-hooks` but those of `sources`, which have to come before these.
+
+    `ssl_verify` is what a new hook gets that does not say.
+    """
+    table = _TABLE if ssl_verify else msgspec.structs.replace(_TABLE, expand=_trusting)
+    return HookEndpoints(admin, dispatch, check, table).routes()
 
 
 class HookEndpoints:
     """The endpoints of event hooks: those of any entity, and their own."""
 
-    def __init__(self, admin: Admin, dispatch: Dispatch, check: CheckHook) -> None:
-        self._entities = Endpoints(admin, _TABLE, examine=self._compile)
+    def __init__(
+        self, admin: Admin, dispatch: Dispatch, check: CheckHook, table: Table = _TABLE
+    ) -> None:
+        self._entities = Endpoints(admin, table, examine=self._compile)
         self._dispatch = dispatch
         self._check = check
 
@@ -110,6 +120,14 @@ class HookEndpoints:
         wrong = await self._check(entity["handler"], entity["config"])
         if wrong:
             raise SchemaViolation({"config": dict(wrong)})
+
+
+def _trusting(args: dict[str, Any]) -> dict[str, Any]:
+    """Kong's default before 3.14, where a handler has TLS at all."""
+    config = args.get("config")
+    if args.get("handler") not in _TLS or not isinstance(config, dict):
+        return args
+    return args | {"config": {"ssl_verify": False} | config}
 
 
 def _hook(row: Entity) -> Hook:

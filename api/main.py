@@ -186,7 +186,7 @@ def _application(
         ).routes(),
         *SourceEndpoints(sources, admin).routes(),
         *DeliveryEndpoints(log, delivering.control, hook_exists).routes(),
-        *hook_routes(admin, delivering.dispatch, check),
+        *hook_routes(admin, delivering.dispatch, check, ssl_verify=settings.ssl_verify_default),
         *entity_routes(admin),
     ]
     return create_app(

@@ -65,17 +65,7 @@ def _in_memory(item: Item, outbox: Outbox | None, live: int) -> dict[str, Any] |
     if outbox is None:
         return {"state": "pending"} if seq > live else None
     if item in outbox.open:
-        opened = outbox.open[item]
-        state = "in_flight" if item in outbox.running else "retrying"
-        if opened.attempt == 0 and state == "retrying":
-            state = "pending"
-        return {
-            "state": state,
-            "attempts": opened.attempt,
-            "reason": opened.reason,
-            "status": opened.status,
-            "next_attempt": opened.due_us / 1e6 if opened.due_us else None,
-        }
+        return _open(item, outbox)
     if item in outbox.parked:
         parked = outbox.parked[item]
         return {
@@ -92,6 +82,23 @@ def _in_memory(item: Item, outbox: Outbox | None, live: int) -> dict[str, Any] |
         if run.first <= seq <= run.last and not item[1]:
             return {"state": run.reason}
     return {"state": "delivered"} if seq > outbox.progress.settled else None
+
+
+def _open(item: Item, outbox: Outbox) -> dict[str, Any]:
+    opened = outbox.open[item]
+    stopped = outbox.stopped is not None
+    state = "retrying" if opened.attempt else "pending"
+    if item in outbox.running:
+        state = "in_flight"
+    elif stopped:
+        state = "paused"
+    return {
+        "state": state,
+        "attempts": opened.attempt,
+        "reason": outbox.stopped if state == "paused" else opened.reason,
+        "status": opened.status,
+        "next_attempt": opened.due_us / 1e6 if opened.due_us and not stopped else None,
+    }
 
 
 def _from_log(

@@ -17,6 +17,7 @@ import anyio
 import msgspec
 from anyio.abc import TaskGroup
 
+from eventstore.errors import LogDiverged
 from eventstore.log import EventLog
 from projections.hooks import Hooks
 from projections.runner import Projections
@@ -193,7 +194,13 @@ class DeliveryService:
         if loaded.cursor is None:
             await self.ledger.recover()
             return
-        await self._log.verify(loaded.cursor)
+        try:
+            await self._log.verify(loaded.cursor)
+        except LogDiverged as error:
+            raise LogDiverged(
+                f"state.db is of another log or a later state of this one: {error}."
+                " Delete it to go on from what the log says; deliveries may be repeated"
+            ) from error
         self.ledger.restore(loaded)
 
 

@@ -105,7 +105,7 @@ class _Path(msgspec.Struct, frozen=True):
             return "true" if value else "false"
         if isinstance(value, int | float):
             return number_text(value)
-        raise TemplateError(self.line, f"`{self.text}` is a table, which has no text form")
+        raise TemplateError(self.line, f"`{self.text:.80}` is a table, which has no text form")
 
     def _value(self, context: dict[str, Any]) -> Any:
         value: Any = context if self.root == "context" else context.get(self.root)
@@ -129,7 +129,9 @@ class _Path(msgspec.Struct, frozen=True):
         if isinstance(value, str) and step not in _STRING_METHODS:
             return None
         kind = {type(None): "nothing", bool: "a boolean", str: "a string"}.get(type(value))
-        raise TemplateError(self.line, f"`{self.text}` looks for {step!r} in {kind or 'a number'}")
+        raise TemplateError(
+            self.line, f"`{self.text:.80}` looks for {step!r} in {kind or 'a number'}"
+        )
 
 
 class Template:
@@ -157,7 +159,7 @@ def compile_template(source: str) -> Template:
 
     Takes time linear in the length. Raises TemplateError for anything but text and plain paths.
     """
-    return Template(tuple(_parse(source)))
+    return Template(tuple(part for part in _parse(source) if part))
 
 
 def walk(value: Any, context: dict[str, Any], budget: Budget | None = None) -> Any:
@@ -226,7 +228,7 @@ def _path(line: int, inside: str, *, escape: bool) -> _Path:
         steps.append(int(step["index"]) if step["index"] else step["name"] or step["key"])
         position = step.end()
     if root is None or position < len(inside) or names & _KEYWORDS:
-        raise TemplateError(line, f"`{inside}`: only plain paths are supported here")
+        raise TemplateError(line, f"`{inside:.80}`: only plain paths are supported here")
     if root[0] in _ENGINE:
         raise TemplateError(
             line, f"`{root[0]}` belongs to the template engine; write `context.{root[0]}`"

@@ -22,7 +22,6 @@ import yarl
 from aiohttp.abc import AbstractResolver, ResolveResult
 from aiohttp.client_proto import ResponseHandler
 from aiohttp.connector import Connection
-from multidict import CIMultiDict
 
 from .address import AddressPolicy
 from .gate import Gate, Refused
@@ -86,9 +85,7 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
             answer = await self._session.request(
                 request.method,
                 _yarl(url),
-                headers=CIMultiDict(
-                    [(name.decode(), value.decode()) for name, value in request.headers.raw]
-                ),
+                headers=[(name.decode(), value.decode()) for name, value in request.headers.raw],
                 # aiohttp warns about larger bytes; it sends a stream in pieces.
                 data=(content if len(content) <= 1 << 20 else io.BytesIO(content)) or None,
                 ssl=self._tls[request.extensions["ssl_verify"]],

@@ -26,7 +26,7 @@ def insert(
 
 
 def select_in(
-    connection: sqlite3.Connection, head: str, keys: Iterable[bytes | str]
+    connection: sqlite3.Connection, head: str, keys: Iterable[object]
 ) -> list[tuple[Any, ...]]:
     """The rows of `head IN (keys)`, in no order."""
     wanted = list(keys)

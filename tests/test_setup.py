@@ -7,6 +7,7 @@ pip was asked for. One goes the whole way, with the package index.
 import fcntl
 import os
 import re
+import select
 import shutil
 import signal
 import subprocess
@@ -46,7 +47,7 @@ case "$1 $2" in
     exit
     ;;
 esac
-exec "%s" "$@"
+exec "@PYTHON@" "$@"
 """
 
 UV = """#!/bin/sh
@@ -71,7 +72,7 @@ class Checkout(NamedTuple):
 
     def start(self, *words: str, **variables: str) -> subprocess.Popen[str]:
         return subprocess.Popen(
-            ["sh", str(self.root / "scripts/run"), *words],
+            ["/bin/sh", str(self.root / "scripts/run"), *words],
             cwd=self.root.parent,
             env=self.environment(**variables),
             stdin=subprocess.PIPE,
@@ -110,7 +111,7 @@ def checkout(tmp_path: Path) -> Checkout:
     tools = tmp_path / "tools"
     tools.mkdir()
     executable(tools / "uv", "#!/bin/sh\nexit 1\n")
-    python = executable(tools / "python", PYTHON.replace("%s", sys.executable, 1))
+    python = executable(tools / "python", PYTHON.replace("@PYTHON@", sys.executable))
     return Checkout(root, python, tmp_path / "calls")
 
 
@@ -289,12 +290,16 @@ def test_a_set_up_that_was_stopped_blocks_nobody(checkout: Checkout, stop: signa
     """Neither its lock nor its half of an environment is in the way of the next run."""
     reached = checkout.root / "reached"
     os.mkfifo(reached)
-    with checkout.start("serve", FAKE_HANG=str(reached)) as process:
-        reached.read_text()
+    with (
+        os.fdopen(os.open(reached, os.O_RDWR | os.O_NONBLOCK)) as word,
+        checkout.start("serve", FAKE_HANG=str(reached)) as process,
+    ):
+        begun = select.select([word], [], [], 30)[0]
         os.killpg(process.pid, stop)
         process.communicate(timeout=60)
     checkout.called()
 
+    assert begun
     assert process.returncode != 0
     assert (checkout.root / ".venv").exists() is (stop == signal.SIGKILL)
     assert "waiting" not in checkout.run("serve")[2]

@@ -137,6 +137,20 @@ def test_two_entities_may_swap_names() -> None:
     assert [entity and entity.id for entity in found] == [BOB, ADA, None]
 
 
+def test_changes_that_come_together_may_come_in_any_order() -> None:
+    """A name is found at its new owner though its old one is changed after it."""
+    model = folded(fact(f"consumers/{ADA}", created(ADA, username="a")))
+    model.apply(
+        {
+            f"consumers/{BOB}": row("consumers", BOB, version=0, seq=2, username="a"),
+            f"consumers/{ADA}": row("consumers", ADA, version=1, seq=3, username="b"),
+        }
+    )
+
+    found = [model.find("consumers", DEFAULT_WORKSPACE, "username", name) for name in "ab"]
+    assert [entity and entity.id for entity in found] == [BOB, ADA]
+
+
 def test_a_secret_can_be_unique() -> None:
     """A user is found by the hash of the token, which is no part of the public entity."""
     model = folded(fact(f"rbac_users/{ADA}", created(ADA, {"user_token": "5e884"}, name="ada")))
