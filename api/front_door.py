@@ -9,6 +9,7 @@ import os
 import re
 from collections.abc import Callable, Collection, Mapping
 from time import perf_counter
+from urllib.parse import quote
 
 import msgspec
 from starlette.requests import ClientDisconnect
@@ -115,9 +116,9 @@ class FrontDoor:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        visit = _Visit(self._server, dict(scope["headers"]), self._policy.cors_origins, send)
+        visit = _Visit(scope, send, self._server, self._policy.cors_origins)
         try:
-            await self._enter(scope, visit)(visit.scope, receive, visit.send)
+            await self._enter(visit)(scope, receive, visit.send)
         except ClientDisconnect:
             visit.status = 499  # as nginx counts those who left before the answer
         except Exception:
@@ -125,23 +126,21 @@ class FrontDoor:
             if visit.status:
                 raise
             failure = Json({"message": "An unexpected error occurred"}, 500)
-            await failure(visit.scope, receive, visit.send)
+            await failure(scope, receive, visit.send)
         finally:
             if self._observe is not None:
                 visit.report(self._observe)
 
-    def _enter(self, scope: Scope, visit: "_Visit") -> ASGIApp:
+    def _enter(self, visit: "_Visit") -> ASGIApp:
         """The application that answers: ours, or a refusal. Fills in the scope it will see."""
-        headers = visit.headers
+        scope, headers = visit.scope, visit.headers
         key = headers.get(b"idempotency-key")
-        state = {
+        scope["state"] = {
             "request_id": visit.request_id,
             "idempotency_key": None if key is None else key.decode("latin-1"),
             "actor": None,
             "body_limit": self._body_limit,
         }
-        visit.scope = scope
-        scope["state"] = state
         problem = refusal(headers, self._policy) or self._malformed(headers)
         if problem is None and not self._locate(scope):
             problem = NotFound()
@@ -174,7 +173,7 @@ class FrontDoor:
             state["prefix"] = ""
             return True
         state["workspace"] = self._tenancy.resolve(first)
-        state["prefix"] = f"/{first}"
+        state["prefix"] = f"/{quote(first)}"
         scope["path"] = f"/{rest}"
         return state["workspace"] is not None
 
@@ -184,17 +183,19 @@ class _Visit:
 
     def __init__(
         self,
-        server: tuple[bytes, bytes],
-        headers: Headers,
-        origins: Collection[bytes],
+        scope: Scope,
         send: Send,
+        server: tuple[bytes, bytes],
+        origins: Collection[bytes],
     ) -> None:
         self.started = perf_counter()
-        self.headers = headers
-        given = headers.get(b"x-request-id") or headers.get(b"x-kong-admin-request-id") or b""
+        self.scope = scope
+        self.headers: Headers = dict(scope["headers"])
+        given = self.headers.get(b"x-request-id") or self.headers.get(
+            b"x-kong-admin-request-id", b""
+        )
         self.request_id = given.decode() if _REQUEST_ID.fullmatch(given) else os.urandom(16).hex()
         self.status = 0
-        self.scope: Scope = {}
         self._server = server
         self._origins = origins
         self._send = send

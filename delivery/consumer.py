@@ -80,8 +80,6 @@ class Consumer:
         self._poison = poison
         self._pages = Pages(log)
         attempts.stop = self.stop
-        # Facts up to here were taken over at start and are not acted on again.
-        self._known = log.head
         self._lanes = lanes
 
     async def run(self) -> None:
@@ -110,8 +108,9 @@ class Consumer:
             matches = match(event, self._hooks)
             for m in matches:
                 self._decide_live(event, m)
-            self._ledger.advance(event.seq)
+            # In this order: a position that is on disk has been obeyed.
             await self._obey(event)
+            self._ledger.advance(event.seq)
             turn += 1 + len(matches)
             if turn >= _TURN:
                 turn = 0
@@ -174,9 +173,8 @@ class Consumer:
 
     def _decide(self, event: RecordedEvent, m: Match, outbox: Outbox) -> bool:
         item = (event.seq, m.purpose)
-        if item in outbox.open:
-            return True
-        if (outbox.hook_id, event.seq) in self._poison:
+        settled = event.seq <= outbox.progress.settled or outbox.knows(item)
+        if not settled and (outbox.hook_id, event.seq) in self._poison:
             outbox.fire(item)
             self._lanes.start_soon(
                 self._attempts.park, outbox, item, event, "it crashed the consumer three times"
@@ -184,7 +182,7 @@ class Consumer:
             return True
         rule = self._rule(event, m)
         reason = decide(outbox.memory, rule) if rule is not None else None
-        if event.seq <= outbox.progress.settled:
+        if settled:
             if rule is not None and reason is None:
                 outbox.remembered(remember(outbox.memory, rule))
             return True
@@ -224,7 +222,7 @@ class Consumer:
 
     async def _obey(self, event: RecordedEvent) -> None:
         """Act on what the log says about a hook: stop, go on, send again, cancel."""
-        if event.kind == Kind.DELIVERY and event.seq > self._known:
+        if event.kind == Kind.DELIVERY and event.seq > self._ledger.known:
             await self._obey_fact(event)
         elif event.type == "entity_deleted" and event.stream.startswith(HOOKS_PREFIX):
             await self._cancel(event.stream.removeprefix(HOOKS_PREFIX))
@@ -240,7 +238,7 @@ class Consumer:
             case HookResumed(skip_to=skip_to):
                 self._resume(outbox, skip_to)
             case DeliveryResent(seq=seq, purpose=purpose):
-                self._resend(outbox, (seq, purpose))
+                self._resend(outbox, (seq, purpose), event.seq)
             case _:
                 pass
 
@@ -256,8 +254,8 @@ class Consumer:
         outbox.wake()
         self._catch_up(outbox)
 
-    def _resend(self, outbox: Outbox, item: Item) -> None:
-        if outbox.resend(item):
+    def _resend(self, outbox: Outbox, item: Item, ordered: int) -> None:
+        if outbox.resend(item, ordered):
             outbox.due.append(item)
             self._ledger.touch(outbox)
             outbox.wake()

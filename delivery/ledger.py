@@ -45,6 +45,7 @@ class Ledger:
         self._store = store
         self._hooks = hooks
         self.live = 0
+        self.known = 0  #: facts up to here are part of what was taken over at the start
         self.outboxes: dict[str, Outbox] = {}
         self.unflushed = 0
         self.flushed: Callable[[], None] = lambda: None  #: called after each flush
@@ -60,6 +61,7 @@ class Ledger:
     def restore(self, loaded: Loaded) -> None:
         """Take over what `state.db` holds."""
         self.live = self._saved = loaded.cursor.seq if loaded.cursor is not None else 0
+        self.known = self.live
         for hook_id, progress in loaded.progress.items():
             self.outbox(hook_id).progress = progress
         for hook_id in {key[0] for key in (*loaded.open, *loaded.parked)}:
@@ -74,6 +76,7 @@ class Ledger:
 
     async def recover(self) -> None:
         """`state.db` is new: take over what the log itself says."""
+        self.known = self._log.head
         for hook_id, recovered in (await recover(self._log)).items():
             outbox = self.outbox(hook_id)
             outbox.recover(recovered)

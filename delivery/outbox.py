@@ -92,12 +92,18 @@ class Outbox:
         self.parked[item] = parked
         self._touched.add(item)
 
-    def resend(self, item: Item) -> bool:
-        """A parked delivery becomes an open one with a fresh schedule."""
-        if self.parked.pop(item, None) is None:
+    def resend(self, item: Item, ordered: int) -> bool:
+        """A delivery parked before position `ordered` becomes an open one with a fresh schedule."""
+        parked = self.parked.get(item)
+        if parked is None or parked.position > ordered:
             return False
+        del self.parked[item]
         self._put(item, Open())
         return True
+
+    def knows(self, item: Item) -> bool:
+        """Whether the delivery was decided on and is open or parked."""
+        return item in self.open or item in self.parked
 
     def cancel(self, items: list[Item]) -> None:
         """Never to be made: the reason is in the log."""

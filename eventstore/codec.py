@@ -15,10 +15,10 @@ from eventstore.records import Kind, NewEvent, RecordedEvent
 
 Upcast = Callable[[dict[str, Any]], dict[str, Any]]
 
-VERSIONS: Mapping[str, int] = {}
+VERSIONS: dict[str, int] = {}
 """The current schema version of each type whose shape has changed; all others are at 1."""
 
-UPCASTS: Mapping[tuple[str, int], Upcast] = {}
+UPCASTS: dict[tuple[str, int], Upcast] = {}
 """(type, n): the function that makes version n + 1 out of version n."""
 
 _NAMES: Mapping[type, str] = {struct: name for name, struct in EVENT_TYPES.items()}
@@ -68,19 +68,12 @@ def decode(event: RecordedEvent) -> Event | None:
     if body is None:
         return None
     if event.schema_version < current:
-        body = upcast(event.type, event.schema_version, current, body, UPCASTS)
+        body = _upcast(event.type, event.schema_version, current, body)
     return _DECODERS[event.type].decode(body)
 
 
-def upcast(
-    type_: str,
-    version: int,
-    current: int,
-    body: bytes,
-    upcasts: Mapping[tuple[str, int], Upcast],
-) -> bytes:
-    """The body lifted from `version` to `current`, one version at a time."""
+def _upcast(type_: str, version: int, current: int, body: bytes) -> bytes:
     shape = msgspec.json.decode(body)
     for step in range(version, current):
-        shape = upcasts[type_, step](shape)
+        shape = UPCASTS[type_, step](shape)
     return _encode(shape)

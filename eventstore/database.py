@@ -4,7 +4,6 @@ A connection that tasks share does not isolate them, so there are no statements 
 caller hands over a function, and the whole of it runs in the connection's thread in one hop.
 """
 
-import logging
 import os
 import sqlite3
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
@@ -21,8 +20,6 @@ from eventstore.migrations import migrate
 
 P = ParamSpec("P")
 T = TypeVar("T")
-
-_log = logging.getLogger("hooktape.eventstore")
 
 Synchronous = Literal["FULL", "NORMAL"]
 _SYNCHRONOUS: Mapping[Synchronous, int] = {"NORMAL": 1, "FULL": 2}
@@ -134,10 +131,7 @@ class Database:
         about it can be trusted. Raises what `open` raises; then the database stays closed.
         """
         with anyio.CancelScope(shield=True):
-            try:
-                await self._thread.close()
-            except sqlite3.Error as error:
-                _log.warning("closing the database after an I/O error failed too: %s", error)
+            await self._thread.close()
             await self._start()
 
     async def _start(self) -> None:
@@ -180,10 +174,7 @@ def _open_writer(
     def prepare(connection: sqlite3.Connection) -> None:
         empty = _is_empty(connection, path, application_id)
         _pragmas(connection, _WRITER_PRAGMAS)
-        (mode,) = connection.execute("PRAGMA journal_mode = WAL").fetchone()
-        if mode != "wal":
-            raise sqlite3.NotSupportedError(f"{path}: no WAL here, journal mode stays {mode}")
-        _pragmas(connection, {"synchronous": _SYNCHRONOUS[synchronous]})
+        _pragmas(connection, {"journal_mode": "wal", "synchronous": _SYNCHRONOUS[synchronous]})
         if empty:
             _pragmas(connection, {"application_id": application_id})
         migrate(connection, migrations)
@@ -196,9 +187,9 @@ def _is_empty(connection: sqlite3.Connection, path: Path, application_id: int) -
     try:
         (tables,) = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
     except sqlite3.DatabaseError as error:
-        if error.sqlite_errorcode != sqlite3.SQLITE_NOTADB:
+        if error.sqlite_errorcode not in (sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT):
             raise
-        raise LogDamaged(f"{path} is not a database: restore it from a backup") from error
+        raise LogDamaged(f"{path}: {error}, restore it from a backup") from error
     (found,) = connection.execute("PRAGMA application_id").fetchone()
     if tables and found != application_id:
         raise LogDamaged(f"{path} belongs to another application (id {found:#x})")
@@ -223,7 +214,7 @@ def _configured(
     return connection
 
 
-def _pragmas(connection: sqlite3.Connection, wanted: Mapping[str, int]) -> None:
+def _pragmas(connection: sqlite3.Connection, wanted: Mapping[str, int | str]) -> None:
     for name, value in wanted.items():
         # Only where it differs: some of them write to the file even if nothing changes.
         if _pragma(connection, name) == value:

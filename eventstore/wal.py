@@ -10,14 +10,15 @@ from eventstore.database import PAGE_SIZE, WAL_LIMIT
 _log = logging.getLogger("hooktape.eventstore")
 
 
-def checkpoint(connection: sqlite3.Connection) -> None:
+def checkpoint(connection: sqlite3.Connection, limit: int = WAL_LIMIT) -> None:
     """Move as much as readers allow; the rest waits for the next time. Raises sqlite3.Error.
 
-    A full disk is no error here: everything stays readable in the WAL.
+    A WAL of more than `limit` bytes is emptied, if readers let it be. A full disk is no error here:
+    everything stays readable in the WAL.
     """
     try:
         _, pages, _ = connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
-        if pages * PAGE_SIZE > WAL_LIMIT:
+        if pages * PAGE_SIZE > limit:
             _truncate(connection)
     except sqlite3.Error as error:
         if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_FULL:

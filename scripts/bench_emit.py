@@ -4,6 +4,7 @@ Each server is a process of its own on a free port of loopback (uvicorn with htt
 where there is one). Rounds of load alternate between the two, so both see the same machine.
 """
 
+import socket
 import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
@@ -136,7 +137,6 @@ async def _append(log: EventLog, lines: bytes, callers: int) -> Load:
 @asynccontextmanager
 async def _server(role: str, directory: Path) -> AsyncIterator[int]:
     """A server process; gives its port."""
-    directory.mkdir(exist_ok=True)
     command = [sys.executable, "-m", "scripts.bench_emit", role, str(directory)]
     async with await anyio.open_process(command, stdout=PIPE, stderr=None) as process:
         assert process.stdout is not None  # noqa: S101 - asked for above
@@ -175,14 +175,11 @@ async def _serve(role: str, directory: Path) -> None:
 
 async def _listen(app: Starlette) -> None:
     config = uvicorn.Config(
-        app, port=0, access_log=False, log_level="warning", lifespan="off", http="httptools"
+        app, access_log=False, log_level="warning", lifespan="off", http="httptools"
     )
-    server = uvicorn.Server(config)
-    async with anyio.create_task_group() as tasks:
-        tasks.start_soon(server.serve)
-        while not server.started:
-            await anyio.sleep(0.01)
-        print(server.servers[0].sockets[0].getsockname()[1], flush=True)
+    with socket.create_server(("127.0.0.1", 0), backlog=config.backlog) as listener:
+        print(listener.getsockname()[1], flush=True)
+        await uvicorn.Server(config).serve([listener])
 
 
 async def _report() -> None:

@@ -56,8 +56,8 @@ async def _wrk(wrk: str, what: Post, seconds: float) -> Load:
         raise RuntimeError(f"the server did not answer properly:\n{report}")
     return Load(
         float(_found(r"Requests/sec:\s+([\d.]+)", report)),
-        _milliseconds(_found(r"50%\s+(\S+)", report)),
-        _milliseconds(_found(r"99%\s+(\S+)", report)),
+        _milliseconds(_found(r"(?m)^ +50% +(\S+)", report)),
+        _milliseconds(_found(r"(?m)^ +99% +(\S+)", report)),
     )
 
 

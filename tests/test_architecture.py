@@ -17,7 +17,7 @@ PACKAGES = {
 EXTRA = {"api/main.py": {"delivery"}}
 
 OWNERS = {
-    "aiohttp": {"delivery/egress.py", "delivery/transport.py"},
+    "aiohttp": {"delivery/transport.py"},
     "aiosqlite": {"eventstore/database.py"},
     "click": {"api/cli.py"},
     "httpx": {"delivery/egress.py", "delivery/transport.py"},
@@ -27,6 +27,7 @@ OWNERS = {
     "python_multipart": {"api/forms.py"},
     "structlog": {"api/logs.py"},
     "uvicorn": {"api/main.py"},
+    "yarl": {"delivery/transport.py"},
 }
 """The modules that know a library. Replacing it touches one file."""
 

@@ -3,6 +3,7 @@
 from typing import Any
 
 import pytest
+
 from tests.api.admin_api import HOOK, Api
 
 DELIVERY = "c57340ab-9fed-40fd-bb7e-1cef8d37c2df"

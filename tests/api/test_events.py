@@ -1,12 +1,10 @@
 """Emitting, and reading the log."""
 
 import json
-from typing import Any
 
 import anyio
 import httpx
 import pytest
-from tests.api.admin_api import OTHER_WORKSPACE, Api
 
 from eventstore.codec import new_event
 from eventstore.events import (
@@ -19,6 +17,7 @@ from eventstore.events import (
 )
 from eventstore.records import Append, Kind
 from projections.tables import DEFAULT_WORKSPACE
+from tests.api.admin_api import OTHER_WORKSPACE, Api
 
 HEALTH = {"source": "balancer", "event": "health", "data": {"ip": "10.0.0.5"}}
 

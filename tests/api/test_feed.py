@@ -4,10 +4,10 @@ from typing import Any
 
 import pytest
 from msgspec import Raw
-from tests.spec import fact, recorded
 
 from api.feed import public, timestamp
 from eventstore.events import EntityCreated, Event, EventEmitted, HookPaused, SourcePublished
+from tests.spec import fact, recorded
 
 
 @pytest.mark.parametrize(

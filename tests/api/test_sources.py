@@ -4,6 +4,7 @@ from typing import Any
 
 import anyio
 import pytest
+
 from tests.api.admin_api import Api
 
 PAID = "/event-hooks/sources/app/paid"

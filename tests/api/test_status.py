@@ -3,9 +3,9 @@
 from typing import NamedTuple
 
 import pytest
-from tests.api.admin_api import Api, Deliveries
 
 from api.status import About, Status
+from tests.api.admin_api import Api, Deliveries
 
 HEALTH = {"source": "balancer", "event": "health", "data": {}}
 

@@ -123,6 +123,27 @@ async def test_bodies_of_more_than_a_mebibyte(receiver: Receiver, egress: Egress
     assert receiver.requests[0].body == body
 
 
+async def test_a_receiver_that_reads_late(egress: Egress) -> None:
+    """More than the network buffers is sent when there is room again, within the deadline."""
+    body = b"x" * 20_000_000 + b"end"
+    arrived = bytearray()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await anyio.sleep(0.1)
+        while not arrived.endswith(b"end"):
+            arrived.extend(await reader.read(1 << 20))
+        writer.write(_response(b"200 OK", b""))
+        writer.close()
+
+    async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
+        outcome = await post(
+            egress, f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/", body
+        )
+
+    assert outcome.ok
+    assert len(arrived) > len(body)
+
+
 async def test_credentials_in_the_url_become_a_header(receiver: Receiver, egress: Egress) -> None:
     """They authenticate and appear nowhere else; a header of the hook's own wins."""
     url = f"http://me:p%40ss@127.0.0.1:{receiver.port}/"

@@ -99,6 +99,10 @@ async def test_a_restart_changes_nothing(
             held = await receiver.wait_for(3, "/paused")
         retold = await stories(service)
 
+    # Rebuilding calls nobody about what the log knows to be settled; a kill may repeat the latest.
+    assert [len(receiver.at(path)) for path in ("/refuses", "/gone")] == [3, 1]
+    if ending == "stopped":
+        assert len(receiver.at("/well")) == 3
     assert after == before
     assert again[: len(feed)] == feed
     assert (repeated["repeated"], len(parked)) == (True, 3)
@@ -135,6 +139,44 @@ async def test_a_retry_survives_a_restart(receiver: Receiver, tmp_path: Path) ->
 
         assert set((await service.states(position)).values()) == {"delivered"}
     assert first.header("webhook-id") == second.header("webhook-id")
+
+
+async def test_an_order_that_was_answered_survives_a_kill(
+    receiver: Receiver, tmp_path: Path
+) -> None:
+    """Pausing, resuming and sending again: killed right after the answer, they still hold."""
+    data = tmp_path / "data"
+    receiver.script("/hook", answer(400), answer(200))
+    async with serving(data) as service:
+        config = {"url": f"{receiver.url}/hook", "method": "POST", "body": "{{ n }}"}
+        body = {"source": "balancer", "handler": "webhook-custom", "config": config}
+        hook = (await service.post("/event-hooks", body))["id"]
+        await service.emit("balancer", "health", {"n": 1})
+        await until(lambda: service.get(f"/event-hooks/{hook}/parked"))
+        await until(lambda: settled(service))
+        await service.post(f"/event-hooks/{hook}/pause")
+        await service.kill()
+
+    async with serving(data) as service:
+        held = await service.emit("balancer", "health", {"n": 2})
+        await until(lambda: settled(service))
+        assert await service.states(held) == {hook: "paused"}
+        await service.post(f"/event-hooks/{hook}/parked/resend")
+        await service.kill()
+
+    async with serving(data) as service:
+        assert await service.states(held) == {hook: "paused"}
+        await service.post(f"/event-hooks/{hook}/resume")
+        await service.kill()
+
+    async with serving(data) as service:
+        with anyio.fail_after(10):
+            requests = await receiver.wait_for(3)
+        await until(lambda: settled(service))
+        parked = await service.get(f"/event-hooks/{hook}/parked")
+
+    assert {request.body for request in requests} == {b"1", b"2"}
+    assert parked["data"] == []
 
 
 async def test_a_hook_is_live_when_its_creation_is_answered(

@@ -10,10 +10,13 @@ from eventstore import RecordedEvent
 
 
 class Story(msgspec.Struct):
-    """What callers saw: requests they made, and the positions of those that were acknowledged."""
+    """What callers saw: requests they made, the positions of those that were acknowledged, and
+    those that were refused and not tried again.
+    """
 
     tried: set[str]
     acknowledged: dict[str, list[int]]
+    refused: set[str] = set()
 
 
 def request_of(event: RecordedEvent) -> str:
@@ -27,6 +30,7 @@ def faults(story: Story, events: Sequence[RecordedEvent]) -> list[str]:
     return [
         *_lost(story.acknowledged, events),
         *(f"{name} was never tried" for name in found if name not in story.tried),
+        *(f"{name} was refused and is there" for name in found if name in story.refused),
         *(f"{name} is stored {n // 2} times" for name, n in found.items() if n > 2),
         *(f"{name} is stored in part" for name, n in found.items() if n < 2),
         *_holes([event.seq for event in events], "position"),

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, strategies as st
 
 from eventstore import Kind, RecordedEvent, UnknownEvent, decode, encode, new_event
-from eventstore.codec import upcast
+from eventstore.codec import UPCASTS, VERSIONS
 from eventstore.events import (
     EVENT_TYPES,
     DeliveriesSettled,
@@ -16,6 +16,7 @@ from eventstore.events import (
     EntityUpdated,
     Event,
     EventEmitted,
+    HookPaused,
     Suppressed,
 )
 
@@ -111,22 +112,25 @@ def test_unknown_types_and_versions_are_an_error(
     assert (unknown.value.type, unknown.value.schema_version) == (name, version)
 
 
-def test_old_shapes_are_lifted_one_version_at_a_time() -> None:
+def test_old_shapes_are_lifted_one_version_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
     """From the stored version to the current one, every step is one pure function."""
 
-    def split_name(shape: dict[str, Any]) -> dict[str, Any]:
-        first, last = shape.pop("name").split()
-        return {**shape, "first": first, "last": last}
+    def rename(shape: dict[str, Any]) -> dict[str, Any]:
+        return {"reason": shape["why"]}
 
-    def add_tags(shape: dict[str, Any]) -> dict[str, Any]:
-        return {**shape, "tags": []}
+    def quote(shape: dict[str, Any]) -> dict[str, Any]:
+        return {"reason": shape["reason"] + "!"}
 
-    steps = {("person", 1): split_name, ("person", 2): add_tags}
-    from_first = upcast("person", 1, 3, b'{"name":"Ada Lovelace"}', steps)
-    from_second = upcast("person", 2, 3, b'{"first":"Ada","last":"Lovelace"}', steps)
+    monkeypatch.setitem(VERSIONS, "hook_paused", 3)
+    monkeypatch.setitem(UPCASTS, ("hook_paused", 1), rename)
+    monkeypatch.setitem(UPCASTS, ("hook_paused", 2), quote)
+    bodies = [b'{"why":"rest"}', b'{"reason":"rest"}', b'{"reason":"rest!"}']
+    lifted = [decode(recorded("hook_paused", n, body)) for n, body in enumerate(bodies, start=1)]
 
-    assert msgspec.json.decode(from_first) == {"first": "Ada", "last": "Lovelace", "tags": []}
-    assert from_first == from_second
+    assert lifted == [HookPaused(reason="rest!")] * 3
+    assert encode(HookPaused())[1] == 3
+    with pytest.raises(UnknownEvent):
+        decode(recorded("hook_paused", 4, b"{}"))
 
 
 def test_new_events_are_ready_to_append() -> None:

@@ -33,6 +33,8 @@ def story_of(lines: Iterable[Line]) -> Story:
             story.tried.add(name)
         elif word == "ack":
             story.acknowledged[name] = list(positions)
+        elif word == "unavailable":
+            story.refused.add(name)
     return story
 
 
@@ -119,37 +121,56 @@ async def test_the_checker_can_fail(
     assert any(complaint in fault for fault in faults(story, harm(events)))
 
 
-async def test_the_checker_knows_what_was_never_tried(log: EventLog) -> None:
-    """An event nobody asked for is reported."""
+async def test_the_checker_knows_what_should_not_be_there(log: EventLog) -> None:
+    """An event nobody asked for, or that was refused, is reported."""
     await log.append(request("0/0/0"))
+    await log.append(request("0/0/1"))
 
-    assert faults(Story(set(), {}), await whole(log)) == ["0/0/0 was never tried"]
+    assert faults(Story({"0/0/1"}, {}, {"0/0/1"}), await whole(log)) == [
+        "0/0/0 was never tried",
+        "0/0/1 was refused and is there",
+    ]
 
 
-def with_failing_disk(directory: Path, when: str, count: int) -> list[Line]:
-    """Appends one after another while fdatasync fails as `when` says: see strace(1). It counts
-    in each thread, and the log makes a new one when it reopens its file.
+def with_failing_disk(
+    directory: Path, fault: str, count: int, file: str = ""
+) -> tuple[list[Line], bytes]:
+    """What a process says and logs that appends one request after another while system calls fail.
+
+    `fault` is an expression of strace(1). It counts calls in each thread, and the log makes a new
+    thread when it reopens its file. With `file`, only calls on that file fail.
     """
     if shutil.which("strace") is None:
         assert "CI" not in os.environ, "strace is needed to prove what a failing disk does"
         pytest.skip("strace is not installed")
-    trace = ["strace", "-f", "-qq", "-o", os.devnull, "-e", "trace=fdatasync"]
-    inject = ["-e", f"inject=fdatasync:error=EIO:when={when}"]
+    call = fault.partition(":")[0]
+    trace = [
+        "strace",
+        "-f",
+        "-qq",
+        "-o",
+        os.devnull,
+        "-e",
+        f"trace={call}",
+        "-e",
+        f"inject={fault}",
+    ]
+    only = ["-P", str(directory / file)] if file else []
     completed = subprocess.run(
-        [*trace, *inject, sys.executable, SCRIPT, directory, "1", str(count)],
+        [*trace, *only, sys.executable, SCRIPT, directory, "1", str(count)],
         capture_output=True,
         env=ENVIRONMENT,
         check=True,
         timeout=60,
     )
-    return lines_of(completed.stdout)
+    return lines_of(completed.stdout), completed.stderr
 
 
 async def test_a_failed_fsync_is_an_unknown_outcome(directory: Path) -> None:
     """Neither acknowledged nor refused; sent again it is stored exactly once, in the same process,
     and the appends after it are none the wiser.
     """
-    lines = with_failing_disk(directory, "25", 25)
+    lines, _ = with_failing_disk(directory, "fdatasync:error=EIO:when=25", 25)
     async with EventLog.open(directory) as log:
         found = faults(story_of(lines), await whole(log))
 
@@ -161,8 +182,8 @@ async def test_a_disk_that_keeps_failing_stops_the_log(directory: Path) -> None:
     """After the second failure in a row appends are refused, and reading goes on. A restart finds
     all that was acknowledged, and takes the doubtful request again, once.
     """
-    before = with_failing_disk(directory, "1000", 5)
-    failing = with_failing_disk(directory, "1+", 5)
+    before, _ = with_failing_disk(directory, "fdatasync:error=EIO:when=1000", 5)
+    failing, _ = with_failing_disk(directory, "fdatasync:error=EIO:when=1+", 5)
     story = story_of(before + failing)
     doubtful = failing[0][1]
     async with EventLog.open(directory) as log:
@@ -175,3 +196,45 @@ async def test_a_disk_that_keeps_failing_stops_the_log(directory: Path) -> None:
         *["unavailable"] * 4,
     ]
     assert (after_restart, after_retry) == ([], [])
+
+
+async def test_a_disk_that_fills_up_and_empties_is_survived(directory: Path) -> None:
+    """No space for the WAL in the middle of COMMIT: refused, not stored, and stored again as soon
+    as there is space, in the same process.
+    """
+    lines, _ = with_failing_disk(
+        directory, "pwrite64:error=ENOSPC:when=60..75", 60, file="log.db-wal"
+    )
+    story = story_of(lines)
+    async with EventLog.open(directory) as log:
+        found = faults(story, await whole(log))
+
+    assert found == []
+    assert story.refused
+    assert len(story.refused) + len(story.acknowledged) == 60
+    assert lines[-1][0] == "ack"
+
+
+@pytest.mark.parametrize(
+    ("fault", "report"),
+    [
+        ("pwrite64:error=ENOSPC:when=1+", b"the WAL cannot be moved into the file"),
+        ("fdatasync:error=EIO:when=1+", b"the log could not be written"),
+    ],
+    ids=["full", "broken"],
+)
+async def test_a_checkpoint_that_fails_loses_nothing(
+    directory: Path, fault: str, report: bytes
+) -> None:
+    """When the file itself cannot be written, the WAL holds everything, and appends go on."""
+    async with EventLog.open(directory) as log:
+        await log.append(request("0/0/0"))
+    lines, reports = with_failing_disk(directory, fault, 600, file="log.db")
+    story = story_of([("try", "0/0/0", ()), *lines])
+    async with EventLog.open(directory) as log:
+        found = faults(story, await whole(log))
+
+    assert found == []
+    assert report in reports
+    assert len(story.acknowledged) == 600
+    assert "unknown" not in {word for word, _, _ in lines}

@@ -18,9 +18,12 @@ from eventstore import (
     LogUnavailable,
     OutcomeUnknown,
     WrongVersion,
+    wal,
 )
+from eventstore.database import Database
 from tests.eventstore.samples import created, emitted, of
 
+TABLE = "CREATE TABLE item(n INTEGER);"
 SMALL = LogOptions(max_page_count=60)
 BIG = emitted(b"x" * 30_000)
 
@@ -235,6 +238,43 @@ async def test_the_wal_stays_short(directory: Path) -> None:
 
     assert main > 40 * 1024 * 1024
     assert wal < 30 * 1024 * 1024
+
+
+async def test_a_wal_that_got_too_long_is_emptied(
+    directory: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Beyond the limit it is cut to nothing, unless a reader is in it: that is reported."""
+
+    def length() -> int:
+        return (directory / "log.db-wal").stat().st_size
+
+    directory.mkdir()
+    async with Database.open(directory / "log.db", migrations=[TABLE]) as database:
+        with other_program(directory) as other:
+            other.execute("BEGIN")
+            other.execute("SELECT * FROM item").fetchone()
+            await database.transact(sqlite3.Connection.execute, "INSERT INTO item VALUES (1)")
+            await database.run(wal.checkpoint, 0)
+            other.execute("COMMIT")
+        pinned = length()
+        reports = [record.getMessage() for record in caplog.records]
+        await database.run(wal.checkpoint, 0)
+
+        assert pinned > 0
+        assert length() == 0
+        assert len(reports) == 1
+        assert "a reader keeps the WAL from being emptied" in reports[0]
+
+
+async def test_more_streams_than_are_remembered(log: EventLog) -> None:
+    """Versions that were dropped from memory are read from disk again."""
+    first = await log.append(of(created("first/1")))
+    for start in range(0, 25_000, 5000):
+        await log.append(of(*[created(f"many/{n}") for n in range(start, start + 5000)]))
+    await log.append(Append(events=(created("first/1"),), expect={"many/24999": 0, "first/1": 0}))
+
+    assert first == Appended((1,))
+    assert [event.version for event in await log.read_stream("first/1")] == [0, 1]
 
 
 async def test_a_reader_that_stays_does_not_stop_appends(directory: Path) -> None:

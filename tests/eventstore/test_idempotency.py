@@ -156,6 +156,15 @@ async def test_a_repeated_mixed_request_has_the_same_positions(log: EventLog) ->
     assert await log.append(append) == Appended((3, 1, 4, 5), repeated=True)
 
 
+async def test_a_request_decided_otherwise_has_the_positions_of_the_first(log: EventLog) -> None:
+    """A repeated request may come with other events: it is answered with what was stored then."""
+    await log.append(keyed(emitted(b"1", identity="a"), emitted(b"2"), emitted(b"3")))
+
+    assert await log.append(keyed(emitted(b"4"), emitted(b"1", identity="a"))) == Appended(
+        (1, 2, 3), repeated=True
+    )
+
+
 async def test_a_storm_of_retries_stores_once(log: EventLog) -> None:
     """1000 concurrent copies of a request: one is stored, all get its position."""
     answers: Counter[Appended] = Counter()
