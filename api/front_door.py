@@ -30,7 +30,10 @@ _REQUEST_ID = re.compile(rb"[A-Za-z0-9._~-]{1,128}")
 _PRINTABLE = re.compile(rb"[ -~]{1,255}")
 _LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
 _CORS = [
-    (b"access-control-allow-headers", b"content-type, idempotency-key, kong-admin-token"),
+    (
+        b"access-control-allow-headers",
+        b"content-type, idempotency-key, kong-admin-token, x-request-id",
+    ),
     (b"access-control-expose-headers", b"retry-after, x-kong-admin-request-id"),
     (b"access-control-max-age", b"600"),
 ]
@@ -120,7 +123,7 @@ class FrontDoor:
         try:
             await self._enter(visit)(scope, receive, visit.send)
         except ClientDisconnect:
-            visit.status = 499  # as nginx counts those who left before the answer
+            return  # nobody is left to be answered
         except Exception:
             logger.exception("unexpected error", extra={"request_id": visit.request_id})
             if visit.status:
@@ -222,7 +225,11 @@ class _Visit:
         return [vary, (b"access-control-allow-origin", origin), *_CORS]
 
     def report(self, observe: Observe) -> None:
-        """The template of the path, not the path: one time series per route."""
+        """The template of the path, not the path: one time series per route.
+
+        499 stands for those who left before their answer, as nginx has it.
+        """
         route = self.scope.get("route")
         template = "unrouted" if route is None else route.path
-        observe(self.scope["method"], template, self.status, perf_counter() - self.started)
+        seconds = perf_counter() - self.started
+        observe(self.scope["method"], template, self.status or 499, seconds)

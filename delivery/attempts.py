@@ -189,8 +189,11 @@ class Attempts:
                 return
             outcome = await self._try(outbox, item, event, m, hook)
             ok = outcome.ok
-            with anyio.CancelScope(shield=True):
-                await self._record(outbox, item, event, m, outcome, hook)
+            if ok:
+                self._delivered(outbox, item)
+            else:
+                with anyio.CancelScope(shield=True):
+                    await self._record(outbox, item, event, m, outcome, hook)
         finally:
             outbox.running.discard(item)
             place.release(ok=ok)
@@ -217,6 +220,11 @@ class Attempts:
         )
         return await self._perform(delivery)
 
+    def _delivered(self, outbox: Outbox, item: Item) -> None:
+        if item in outbox.open:
+            outbox.delivered(item)
+            self._ledger.completed(outbox)
+
     async def _record(
         self,
         outbox: Outbox,
@@ -226,7 +234,7 @@ class Attempts:
         outcome: Outcome,
         hook: Hook,
     ) -> None:
-        """Settle the attempt; nothing is done for a delivery that was cancelled meanwhile."""
+        """Settle a failure; nothing is done for a delivery that was cancelled meanwhile."""
         opened = outbox.open.get(item)
         if opened is None:
             return
@@ -236,8 +244,6 @@ class Attempts:
             outcome, tried.attempt, self._policy, now_s=now / _SECOND, jitter=self._jitter()
         )
         match step:
-            case retry.Done():
-                outbox.delivered(item)
             case retry.Again(at=at):
                 await self._again(outbox, item, tried, int(at * _SECOND))
             case retry.Park(reason=reason):

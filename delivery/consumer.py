@@ -117,6 +117,8 @@ class Consumer:
                 await checkpoint()
 
     def _decide_live(self, event: RecordedEvent, m: Match) -> None:
+        if m.hook.id not in self._ledger.outboxes and self._hooks.current(m.hook.id) is None:
+            return  # nothing was begun for a hook that is deleted by now, or all of it is told
         outbox = self._ledger.outbox(m.hook.id)
         if outbox.position is not None:
             return
@@ -156,7 +158,7 @@ class Consumer:
             found.append(match_hook(event, self._hooks, outbox.hook_id, PING))
         for m in found:
             while m is not None:
-                changed = outbox.changed
+                changed = outbox.next_change()
                 if outbox.stopped is not None or outbox.hook_id not in self._ledger.outboxes:
                     return False
                 if self._offer(event, m, outbox):
@@ -265,16 +267,18 @@ class Consumer:
         outbox = self._ledger.outboxes.get(hook_id)
         if outbox is None:
             return
+        stream = DELIVERIES_PREFIX + hook_id
+        facts = self._ledger.last_receipt(outbox)
         seqs = sorted({seq for seq, _ in (*outbox.open, *outbox.parked)})
         if seqs or outbox.position is not None:
             fact = DeliveriesCancelled(
                 seqs=seqs, reason="the hook was deleted", after=outbox.position
             )
-            stream = DELIVERIES_PREFIX + hook_id
-            event = new_event(fact, stream=stream, kind=Kind.DELIVERY)
+            facts.append(new_event(fact, stream=stream, kind=Kind.DELIVERY))
+        if facts:
             try:
                 workspace = self._hooks.workspace(hook_id)
-                await self._log.append(Append(events=(event,), workspace=workspace))
+                await self._log.append(Append(events=tuple(facts), workspace=workspace))
             except LogError as error:
                 # The deletion itself is stored, and explains as much.
                 _logger.warning("a cancellation is not in the log: %s", error)

@@ -81,6 +81,8 @@ class DeliveryControl:
 
     async def explain(self, event: RecordedEvent) -> list[dict[str, Any]]:
         """For every hook there ever was: what became of `event`, and why."""
+        # Facts can be looked up a moment after they are in the log.
+        await self._projections.wait_applied(self._log.head)
         return [
             entry
             for hook_id in self._hooks.known()

@@ -78,6 +78,8 @@ class Ledger:
         """`state.db` is new: take over what the log itself says."""
         self.known = self._log.head
         for hook_id, recovered in (await recover(self._log)).items():
+            if self._hooks.current(hook_id) is None:
+                continue
             outbox = self.outbox(hook_id)
             outbox.recover(recovered)
             self.touch(outbox)
@@ -191,6 +193,10 @@ class Ledger:
                 outbox.receipted()
                 self.touch(outbox)
 
+    def last_receipt(self, outbox: Outbox) -> list[NewEvent]:
+        """What a hook that is gone has not said yet: one receipt, or nothing."""
+        return [_receipt(outbox)] if self._intend(outbox) else []
+
     def pending(self) -> int:
         """Deliveries decided and not settled, over all hooks."""
         return sum(len(outbox.open) for outbox in self.outboxes.values())
@@ -220,9 +226,9 @@ class Ledger:
                 yield workspace, outboxes[start : start + _RECEIPTS_PER_APPEND]
 
     def _intend(self, outbox: Outbox) -> bool:
-        hook = self._hooks.current(outbox.hook_id)
+        history = self._hooks.history(outbox.hook_id)
         upto = self.live if outbox.position is None else outbox.position
-        intent = outbox.receipt(upto, hook.version if hook else 0)
+        intent = outbox.receipt(upto, history[-1].hook.version if history else 0)
         if intent is not None:
             self.touch(outbox)
         return intent is not None

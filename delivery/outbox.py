@@ -38,7 +38,7 @@ class Outbox:
         self.stopped: str | None = None
         self.catching_up = False  # a task is reading this hook's lane
         self.window = Window()
-        self.changed = anyio.Event()
+        self._changed: anyio.Event | None = None  # made for whoever waits
         self._stored_open: set[Item] = set()
         self._stored_parked: set[Item] = set()
         self._stored_lane: Lane | None = None
@@ -130,10 +130,17 @@ class Outbox:
     def restore_memory(self, key: bytes, digest: bytes, wall_us: int) -> None:
         self.memory[key] = Fired(digest, wall_us)
 
+    def next_change(self) -> anyio.Event:
+        """Set by the next `wake`."""
+        if self._changed is None:
+            self._changed = anyio.Event()
+        return self._changed
+
     def wake(self) -> None:
         """Something that held this hook up may be over."""
-        self.changed.set()
-        self.changed = anyio.Event()
+        if self._changed is not None:
+            self._changed.set()
+            self._changed = None
         self._woken(self)
 
     def erase(self) -> None:

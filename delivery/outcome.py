@@ -1,11 +1,13 @@
 """What a handler is given and what it answers: values, so that decisions stay pure."""
 
 from collections.abc import Awaitable, Callable
+from hashlib import sha1
 from typing import Any
-from uuid import UUID, uuid5
+from uuid import UUID
 
 import msgspec
 
+from eventstore.records import uuid_text
 from projections.hooks import Hook
 
 _DELIVERIES = UUID("9f6fb7f4-3c5f-5d0e-9d5c-0f1f4e1f9c52")
@@ -13,7 +15,12 @@ _DELIVERIES = UUID("9f6fb7f4-3c5f-5d0e-9d5c-0f1f4e1f9c52")
 
 def delivery_id(hook_id: str, event_id: str, purpose: str) -> str:
     """The delivery's id: the same for every attempt, so that a receiver can drop repeats."""
-    return str(uuid5(_DELIVERIES, f"{hook_id}/{event_id}/{purpose}"))
+    name = f"{hook_id}/{event_id}/{purpose}".encode()
+    # What uuid5 does, in a third of its time: this runs once per attempt.
+    digest = bytearray(sha1(_DELIVERIES.bytes + name, usedforsecurity=False).digest()[:16])
+    digest[6] = digest[6] & 0x0F | 0x50
+    digest[8] = digest[8] & 0x3F | 0x80
+    return uuid_text(digest)
 
 
 class Delivery(msgspec.Struct, frozen=True, kw_only=True):

@@ -225,4 +225,5 @@ def _pragmas(connection: sqlite3.Connection, wanted: Mapping[str, int | str]) ->
 
 
 def _pragma(connection: sqlite3.Connection, name: str) -> object:
-    return connection.execute(f"PRAGMA {name}").fetchone()[0]
+    row = connection.execute(f"PRAGMA {name}").fetchone()
+    return row[0] if row else 0  # a SQLite built without a feature has it switched off

@@ -5,7 +5,6 @@ Times are integer microseconds since the Unix epoch.
 """
 
 import enum
-from uuid import UUID
 
 import msgspec
 
@@ -71,6 +70,12 @@ class Appended(msgspec.Struct, frozen=True, gc=False):
     repeated: bool = False
 
 
+def uuid_text(raw: bytes | bytearray) -> str:
+    """16 bytes in the usual form of a UUID."""
+    text = raw.hex()
+    return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
+
+
 class RecordedEvent(msgspec.Struct, frozen=True, gc=False):
     """An event as stored. `body` is None once it was erased; the rest never changes."""
 
@@ -92,7 +97,7 @@ class RecordedEvent(msgspec.Struct, frozen=True, gc=False):
     @property
     def id(self) -> str:
         """The event's public id."""
-        return str(UUID(bytes=self.event_id))
+        return uuid_text(self.event_id)
 
 
 class Checkpoint(msgspec.Struct, frozen=True, gc=False):

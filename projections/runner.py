@@ -72,6 +72,7 @@ class Projections:
         self._moved = anyio.Event()
         # Changed items not yet in view.db; `_run` alone adds to and clears it.
         self._unsaved: dict[tuple[str, str], bytes | None] = {}
+        self._saved = anyio.Event()
 
     @classmethod
     @asynccontextmanager
@@ -111,7 +112,9 @@ class Projections:
     async def lookup(
         self, model: ReadModel, start: str, end: str, *, limit: int, reverse: bool = False
     ) -> list[Any]:
-        """Stored items with start <= key < end, in key order."""
+        """Stored items with start <= key < end, in key order; all that was applied is found."""
+        while self._unsaved:
+            await self._saved.wait()
         query = _RANGE_BACK if reverse else _RANGE
         rows = await self._database.run(_select, query, (model.name, start, end, limit))
         return [msgspec.json.decode(value, type=model.item) for (value,) in rows]
@@ -160,6 +163,8 @@ class Projections:
         deletes = [key for key, value in self._unsaved.items() if value is None]
         self._unsaved.clear()
         await self._database.transact(_store, puts, deletes, checkpoint, self._signature())
+        self._saved.set()
+        self._saved = anyio.Event()
 
     def _signature(self) -> str:
         return " ".join(f"{model.name}:{model.version}" for model in self._models)

@@ -26,6 +26,7 @@ from api.app import create_app
 from api.emission import Emission, Emitter
 from api.events import Events
 from api.front_door import Policy
+from api.metrics import Metrics
 from eventstore.log import EventLog
 from eventstore.records import Append
 from projections.sources import Sources
@@ -169,6 +170,7 @@ async def _serve(role: str, directory: Path) -> None:
                 policy=Policy.of(),
                 resolve_workspace=lambda _: None,
                 default_workspace="bench",
+                observe=Metrics(dict).observe,
             )
         )
 

@@ -47,7 +47,7 @@ async def populate(service: Service, receiver: Receiver) -> dict[str, str]:
     receiver.script("/ails", answer(503))
     receiver.script("/gone", answer(410))
     ids = {}
-    for path in ("well", "refuses", "ails", "gone", "paused"):
+    for path in ("well", "refuses", "ails", "gone", "paused", "former"):
         config = {"method": "POST", "url": f"{receiver.url}/{path}", "body": "{{ n }}"}
         hook = {"source": "team", "event": "done", "handler": "webhook-custom", "config": config}
         ids[path] = (await service.post("/event-hooks", hook))["id"]
@@ -65,6 +65,9 @@ async def populate(service: Service, receiver: Receiver) -> dict[str, str]:
         await receiver.wait_for(3, "/well")
         await receiver.wait_for(6, "/ails")
         await receiver.wait_for(3, "/refuses")
+        await receiver.wait_for(3, "/former")
+    await until(lambda: settled(service))
+    await service.client.delete(f"/event-hooks/{ids['former']}")
     await until(lambda: settled(service))
     return ids
 
@@ -115,6 +118,7 @@ async def test_a_restart_changes_nothing(
             "ails": "retrying",
             "gone": "paused",
             "paused": "paused",
+            "former": "delivered",
         }
 
 
@@ -152,7 +156,8 @@ async def test_an_order_that_was_answered_survives_a_kill(
         body = {"source": "balancer", "handler": "webhook-custom", "config": config}
         hook = (await service.post("/event-hooks", body))["id"]
         await service.emit("balancer", "health", {"n": 1})
-        await until(lambda: service.get(f"/event-hooks/{hook}/parked"))
+        with anyio.fail_after(10):
+            await receiver.wait_for(1)
         await until(lambda: settled(service))
         await service.post(f"/event-hooks/{hook}/pause")
         await service.kill()

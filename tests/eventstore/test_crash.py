@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import re
 import shutil
 import subprocess
 import sys
@@ -132,38 +133,45 @@ async def test_the_checker_knows_what_should_not_be_there(log: EventLog) -> None
     ]
 
 
-def with_failing_disk(
-    directory: Path, fault: str, count: int, file: str = ""
-) -> tuple[list[Line], bytes]:
-    """What a process says and logs that appends one request after another while system calls fail.
-
-    `fault` is an expression of strace(1). It counts calls in each thread, and the log makes a new
-    thread when it reopens its file. With `file`, only calls on that file fail.
-    """
+def traced(directory: Path, count: int, *options: str | Path) -> tuple[list[Line], bytes]:
+    """What a process says and logs that appends one request after another under strace(1)."""
     if shutil.which("strace") is None:
         assert "CI" not in os.environ, "strace is needed to prove what a failing disk does"
         pytest.skip("strace is not installed")
-    call = fault.partition(":")[0]
-    trace = [
-        "strace",
-        "-f",
-        "-qq",
-        "-o",
-        os.devnull,
-        "-e",
-        f"trace={call}",
-        "-e",
-        f"inject={fault}",
-    ]
-    only = ["-P", str(directory / file)] if file else []
     completed = subprocess.run(
-        [*trace, *only, sys.executable, SCRIPT, directory, "1", str(count)],
+        ["strace", "-f", "-qq", *options, sys.executable, SCRIPT, directory, "1", str(count)],
         capture_output=True,
         env=ENVIRONMENT,
         check=True,
         timeout=60,
     )
     return lines_of(completed.stdout), completed.stderr
+
+
+def with_failing_disk(
+    directory: Path, fault: str, count: int, file: str = ""
+) -> tuple[list[Line], bytes]:
+    """The same while system calls fail as `fault` says: it counts calls in each thread, and the log
+    makes a new thread when it reopens its file. With `file`, only calls on that file fail.
+    """
+    options = ["-o", os.devnull, f"-etrace={fault.partition(':')[0]}", f"-einject={fault}"]
+    return traced(directory, count, *options, *(["-P", str(directory / file)] if file else []))
+
+
+async def test_every_answer_comes_after_an_fsync(directory: Path, tmp_path: Path) -> None:
+    """Between two acknowledgements the WAL was synced to the disk, and successfully."""
+    traced(directory, 20, "-o", tmp_path / "trace", "-y", "-etrace=fdatasync,write")
+    trace = (tmp_path / "trace").read_text(errors="replace").splitlines()
+    steps = [
+        "ack" if "write(1<" in line else "sync"
+        for line in trace
+        if ("write(1<" in line and "ack" in line)
+        or re.search(r"fdatasync(\(.*log\.db-wal>| resumed>)\) += 0", line)
+    ]
+    between = "".join(step[0] for step in steps).split("a")
+
+    assert len(between) == 21
+    assert all("s" in syncs for syncs in between[:-1])
 
 
 async def test_a_failed_fsync_is_an_unknown_outcome(directory: Path) -> None:

@@ -235,27 +235,3 @@ async def test_identities_are_stored_as_digests_only(directory: Path) -> None:
         )
 
     assert b"secret" not in (directory / "log.db").read_bytes()
-
-
-async def test_cancelling_at_any_moment_leaves_no_doubt_behind(directory: Path) -> None:
-    """Cancelled after any number of steps of the loop, a request can be sent again: it is stored
-    exactly once, and the batch it was part of is not disturbed.
-    """
-    async with EventLog.open(directory) as log:
-        for steps in range(40):
-            append = keyed(emitted(b"%d" % steps), key=Idempotency(f"key/{steps}", b"same"))
-            async with anyio.create_task_group() as tasks:
-                tasks.start_soon(log.append, of(created(f"neighbour/{steps}")))
-                async with anyio.create_task_group() as cancelled:
-                    cancelled.start_soon(log.append, append)
-                    for _ in range(steps):
-                        await anyio.lowlevel.checkpoint()
-                    cancelled.cancel_scope.cancel()
-                await log.append(append)
-        events = await log.read(0)
-
-    assert Counter(event.body for event in events if event.kind == 1) == {
-        b"%d" % steps: 1 for steps in range(40)
-    }
-    assert sum(event.stream.startswith("neighbour/") for event in events) == 40
-    assert [event.seq for event in events] == list(range(1, 81))
