@@ -8,13 +8,13 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute
 
-from api.bodies import read_body
+from api.bodies import Body, idempotency, read_body
 from api.feed import find_event
 from api.queries import flag, page_size, position
 from api.responses import InvalidPrimaryKey, Json, NotFound, SchemaViolation
 from api.routing import route
 from eventstore.log import EventLog
-from eventstore.records import RecordedEvent
+from eventstore.records import Append, RecordedEvent
 
 HookExists = Callable[[str, str], bool]
 """Whether a workspace, given by its id second, has a hook with this id."""
@@ -41,15 +41,18 @@ class Deliveries(Protocol):
         """
         ...
 
-    async def resend(self, hook_id: str, delivery_id: str | None) -> int:
-        """Put one parked delivery, or all, back to work. How many that were."""
+    async def resend(self, hook_id: str, delivery_id: str | None, origin: Append) -> int:
+        """Put one parked delivery, or all, back to work. How many that were.
+
+        `origin` is an append without events: who asks, and under which idempotency key.
+        """
         ...
 
-    async def pause(self, hook_id: str, actor: str | None) -> dict[str, Any]:
+    async def pause(self, hook_id: str, origin: Append) -> dict[str, Any]:
         """Hold back a hook's deliveries. Answers with the hook's state."""
         ...
 
-    async def resume(self, hook_id: str, skip: bool, actor: str | None) -> dict[str, Any]:
+    async def resume(self, hook_id: str, skip: bool, origin: Append) -> dict[str, Any]:
         """Deliver again, from where the hook was held, or from now if `skip`."""
         ...
 
@@ -95,20 +98,25 @@ class DeliveryEndpoints:
     async def resend(self, request: Request) -> Response:
         """Send parked deliveries again: the one in the path, or all."""
         hook, delivery = self._hook(request), request.path_params.get("delivery")
-        count = await self._deliveries.resend(hook, None if delivery is None else _uuid(delivery))
+        named = None if delivery is None else _uuid(delivery)
+        count = await self._deliveries.resend(
+            hook, named, _origin(request, await read_body(request))
+        )
         if delivery is not None and not count:
             raise NotFound
         return Json({"resent": count}, 202)
 
     async def pause(self, request: Request) -> Response:
         hook = self._hook(request)
-        return Json(await self._deliveries.pause(hook, request.state.actor))
+        origin = _origin(request, await read_body(request))
+        return Json(await self._deliveries.pause(hook, origin))
 
     async def resume(self, request: Request) -> Response:
         """Catch up with everything that waited; `skip` drops it and starts from now."""
         hook = self._hook(request)
-        skip = await _skip(request)
-        return Json(await self._deliveries.resume(hook, skip, request.state.actor))
+        body = await read_body(request)
+        skip = _skip(request, body)
+        return Json(await self._deliveries.resume(hook, skip, _origin(request, body)))
 
     def _hook(self, request: Request) -> str:
         hook_id = _uuid(request.path_params["id"])
@@ -127,8 +135,17 @@ def _uuid(given: str) -> str:
     return parsed
 
 
-async def _skip(request: Request) -> bool:
-    body = await read_body(request)
+def _origin(request: Request, body: Body) -> Append:
+    return Append(
+        events=(),
+        workspace=request.state.workspace,
+        actor=request.state.actor,
+        request_id=request.state.request_id,
+        idempotency=idempotency(request, body.digest),
+    )
+
+
+def _skip(request: Request, body: Body) -> bool:
     if unknown := {name: "unknown field" for name in body.args if name != "skip"}:
         raise SchemaViolation(unknown)
     given = body.args.get("skip", flag(request, "skip"))

@@ -4,9 +4,11 @@ Orders are events: they are stored first and obeyed when the live lane reaches t
 or a rebuild obeys them too.
 """
 
+from collections.abc import Sequence
 from typing import Any, Final
 
 import anyio
+import msgspec
 
 from eventstore.codec import new_event
 from eventstore.events import (
@@ -29,7 +31,7 @@ from .state import Item, Open, Parked
 
 # How long an order waits to be obeyed before it is answered all the same (seconds).
 _OBEYED: Final = 5.0
-_RESENT_AT_ONCE: Final = 500
+_RESENT_AT_ONCE: Final = 10_000
 _FACTS_OF_AN_EVENT: Final = 1000
 _END: Final = "~"
 
@@ -96,27 +98,34 @@ class DeliveryControl:
         found = [item for item in self._parked(hook_id) if item[0] > after]
         return [self._parked_entry(hook_id, item) for item in sorted(found)[:size]]
 
-    async def resend(self, hook_id: str, delivery_id: str | None) -> int:
-        """Put one parked delivery, or all, back to work; how many."""
-        items = [
+    async def resend(self, hook_id: str, delivery_id: str | None, origin: Append) -> int:
+        """Put one parked delivery, or the oldest 10,000, back to work; how many.
+
+        `origin` says who asks, and under which idempotency key; it has no events of its own.
+        """
+        if origin.idempotency is not None:
+            stored = await self._log.recall(origin.idempotency)
+            if stored is not None:
+                return len(stored.positions)
+        items = sorted(
             item
             for item, parked in self._parked(hook_id).items()
             if delivery_id in (None, name_delivery(hook_id, parked.event_id, item[1]))
-        ]
-        for start in range(0, len(items), _RESENT_AT_ONCE):
-            batch = items[start : start + _RESENT_AT_ONCE]
-            await self._order(hook_id, *(DeliveryResent(seq=s, purpose=p) for s, p in batch))
+        )[:_RESENT_AT_ONCE]
+        if items:
+            orders = [DeliveryResent(seq=seq, purpose=purpose) for seq, purpose in items]
+            await self._order(hook_id, orders, origin)
         return len(items)
 
-    async def pause(self, hook_id: str, actor: str | None) -> dict[str, Any]:
+    async def pause(self, hook_id: str, origin: Append) -> dict[str, Any]:
         """Send nothing more until resumed. Events wait in the log."""
-        await self._order(hook_id, HookPaused(), actor=actor)
+        await self._order(hook_id, [HookPaused()], origin)
         return self.summary(hook_id)
 
-    async def resume(self, hook_id: str, skip: bool, actor: str | None) -> dict[str, Any]:
+    async def resume(self, hook_id: str, skip: bool, origin: Append) -> dict[str, Any]:
         """Go on with everything that waited or, with `skip`, with what comes from now on."""
         skip_to = self._log.head if skip else None
-        await self._order(hook_id, HookResumed(skip_to=skip_to), actor=actor)
+        await self._order(hook_id, [HookResumed(skip_to=skip_to)], origin)
         return self.summary(hook_id)
 
     async def _lookup(self, hook_id: str, seq: int) -> tuple[Fact | None, list[Fact]]:
@@ -133,11 +142,12 @@ class DeliveryControl:
         )
         return covering, facts
 
-    async def _order(self, hook_id: str, *facts: Event, actor: str | None = None) -> None:
+    async def _order(self, hook_id: str, facts: Sequence[Event], origin: Append) -> None:
         stream = DELIVERIES_PREFIX + hook_id
         events = tuple(new_event(fact, stream=stream, kind=Kind.DELIVERY) for fact in facts)
         workspace = self._hooks.workspace(hook_id)
-        appended = await self._log.append(Append(events=events, workspace=workspace, actor=actor))
+        order = msgspec.structs.replace(origin, events=events, workspace=workspace)
+        appended = await self._log.append(order)
         with anyio.move_on_after(_OBEYED):
             await self._service.ledger.wait_live(appended.positions[-1])
 

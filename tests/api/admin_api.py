@@ -18,7 +18,7 @@ from api.front_door import Policy
 from api.sources import SourceEndpoints
 from api.status import About, Status
 from eventstore.log import EventLog
-from eventstore.records import RecordedEvent
+from eventstore.records import Append, RecordedEvent
 from projections.entities import Entities
 from projections.runner import Projections
 from projections.sources import Sources
@@ -37,6 +37,7 @@ class Deliveries:
     def __init__(self) -> None:
         self.asked: list[tuple[Any, ...]] = []
         self.answers: list[dict[str, Any]] = []
+        self.origins: list[Append] = []
         self.resent = 0
         self.faults: list[str] = []
 
@@ -52,16 +53,19 @@ class Deliveries:
         self.asked.append(("parked", hook_id, after, size))
         return self.answers[:size]
 
-    async def resend(self, hook_id: str, delivery_id: str | None) -> int:
+    async def resend(self, hook_id: str, delivery_id: str | None, origin: Append) -> int:
+        self.origins.append(origin)
         self.asked.append(("resend", hook_id, delivery_id))
         return self.resent
 
-    async def pause(self, hook_id: str, actor: str | None) -> dict[str, Any]:
-        self.asked.append(("pause", hook_id, actor))
+    async def pause(self, hook_id: str, origin: Append) -> dict[str, Any]:
+        self.origins.append(origin)
+        self.asked.append(("pause", hook_id))
         return {"state": "stopped"}
 
-    async def resume(self, hook_id: str, skip: bool, actor: str | None) -> dict[str, Any]:
-        self.asked.append(("resume", hook_id, skip, actor))
+    async def resume(self, hook_id: str, skip: bool, origin: Append) -> dict[str, Any]:
+        self.origins.append(origin)
+        self.asked.append(("resume", hook_id, skip))
         return {"state": "live"}
 
     def summary(self) -> Mapping[str, float]:

@@ -56,7 +56,7 @@ async def test_a_hook_is_paused(api: Api) -> None:
     response = await api.client.post(f"/event-hooks/{HOOK}/pause")
 
     assert (response.status_code, response.json()) == (200, {"state": "stopped"})
-    assert api.deliveries.asked == [("pause", HOOK, None)]
+    assert api.deliveries.asked == [("pause", HOOK)]
 
 
 @pytest.mark.parametrize(
@@ -80,7 +80,7 @@ async def test_a_hook_catches_up_or_skips(
     response = await api.client.post(f"/event-hooks/{HOOK}/resume{query}", **body)
 
     assert (response.status_code, response.json()) == (200, {"state": "live"})
-    assert api.deliveries.asked == [("resume", HOOK, skip, None)]
+    assert api.deliveries.asked == [("resume", HOOK, skip)]
 
 
 @pytest.mark.parametrize(
@@ -146,4 +146,16 @@ async def test_ids_come_in_any_case(api: Api) -> None:
     """UUIDs are compared in lower case."""
     await api.client.post(f"/event-hooks/{HOOK.upper()}/pause")
 
-    assert api.deliveries.asked == [("pause", HOOK, None)]
+    assert api.deliveries.asked == [("pause", HOOK)]
+
+
+@pytest.mark.parametrize("lever", ["pause", "resume", "parked/resend"])
+async def test_levers_know_a_retry_by_its_key(api: Api, lever: str) -> None:
+    """The key and the content of the request go along, and are the same for a retry."""
+    for _ in range(2):
+        await api.client.post(f"/event-hooks/{HOOK}/{lever}", headers={"Idempotency-Key": "again"})
+    first, second = api.deliveries.origins
+
+    assert first.idempotency is not None
+    assert first.idempotency == second.idempotency
+    assert first.idempotency.key.endswith("again")
