@@ -2,12 +2,8 @@
 
 from collections.abc import Callable, Sequence
 
-from starlette.applications import Starlette
-from starlette.exceptions import HTTPException
-from starlette.middleware import Middleware
-from starlette.requests import Request
-from starlette.responses import Response
-from starlette.routing import BaseRoute, Route
+from starlette.routing import BaseRoute, Route, Router
+from starlette.types import ASGIApp
 
 from api.bodies import BODY_LIMIT
 from api.front_door import FrontDoor, Observe, Policy, Tenancy
@@ -23,39 +19,26 @@ def create_app(
     default_workspace: str,
     body_limit: int = BODY_LIMIT,
     observe: Observe | None = None,
-) -> Starlette:
+) -> ASGIApp:
     """`routes` in the order in which they are tried, `/x/fixed` before `/x/{id}`.
 
     `resolve_workspace` gives the id for a name or an id, None for an unknown workspace. No
     workspace can be reached whose name is the first segment of a route.
     """
     plain = [route for route in routes if isinstance(route, Route)]
-    roots = frozenset(first_segments(routes))
-    app = Starlette(
-        routes=routes,
-        middleware=[
-            Middleware(
-                FrontDoor,
-                policy=policy,
-                tenancy=Tenancy(roots, resolve_workspace, default_workspace),
-                version=version,
-                direct={route.path: route for route in plain if not route.param_convertors},
-                body_limit=body_limit,
-                observe=observe,
-            )
-        ],
-        exception_handlers={HTTPException: _unrouted},
-    )
     # The front door has taken the closing slash off; a redirect would lose the body of a POST.
-    app.router.redirect_slashes = False
-    return app
+    router = Router(routes, redirect_slashes=False, default=refuse(NotFound()))
+    return FrontDoor(
+        router,
+        policy=policy,
+        tenancy=Tenancy(frozenset(first_segments(routes)), resolve_workspace, default_workspace),
+        version=version,
+        direct={route.path: route for route in plain if not route.param_convertors},
+        body_limit=body_limit,
+        observe=observe,
+    )
 
 
 def first_segments(routes: Sequence[BaseRoute]) -> set[str]:
     """`events` of `/events/{id}`: names that a workspace must not have."""
     return {route.path.split("/")[1] for route in routes if isinstance(route, Route)}
-
-
-async def _unrouted(_request: Request, _error: Exception) -> Response:
-    """Starlette raises HTTPException for one thing here: a path without a route."""
-    return refuse(NotFound())

@@ -150,6 +150,7 @@ async def _open(settings: Settings, addresses: AddressPolicy) -> AsyncIterator[_
             app,
             lifespan="off",
             log_config=None,
+            proxy_headers=False,
             access_log=False,
             server_header=False,
             timeout_graceful_shutdown=_UNFINISHED,

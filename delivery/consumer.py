@@ -5,58 +5,37 @@ for a lane of its own, a cursor over the same log, and rejoins when it has caugh
 queue to lose: the log is the buffer and a position is the truth.
 """
 
-import logging
-from typing import Any, Final
+from collections.abc import Iterator
+from typing import Final
 
 from anyio.abc import TaskGroup
 from anyio.lowlevel import checkpoint
 
-from eventstore.codec import decode, new_event
-from eventstore.errors import LogError
-from eventstore.events import (
-    DELIVERIES_PREFIX,
-    HOOKS_PREFIX,
-    DeliveriesCancelled,
-    DeliveryResent,
-    HookPaused,
-    HookResumed,
-    HookSuspended,
-)
+from eventstore.events import HOOKS_PREFIX
 from eventstore.log import EventLog
-from eventstore.records import Append, Kind, RecordedEvent
+from eventstore.records import RecordedEvent
 from projections.hooks import Hooks
 from projections.runner import Projections
 from projections.sources import Sources
 
 from .attempts import Attempts
+from .decisions import Decisions
 from .ledger import Ledger
-from .matching import PING, Match, match, match_hook, payload
+from .matching import PING, Match, match, match_hook
+from .orders import Orders
 from .outbox import Outbox
 from .pages import Pages
-from .state import Item
-from .suppression import Rule, decide, remember, subject
-
-_logger = logging.getLogger("hooktape.delivery")
+from .receipts import Receipts
 
 _PAGE: Final = 256
 # Decisions made in a row before other tasks get their turn.
 _TURN: Final = 500
-_SECOND: Final = 1_000_000
-
-
-class PoisonError(Exception):
-    """Deciding on an event for a hook raised: our bug, but it must not stop the others for ever."""
-
-    def __init__(self, hook_id: str, seq: int) -> None:
-        super().__init__(f"event {seq} crashed the consumer for hook {hook_id}")
-        self.poison = (hook_id, seq)
 
 
 class Consumer:
-    """One run of the consumer, from what `ledger` was restored to until it is cancelled.
+    """One run of the consumer, from what `ledger` was filled with until it is cancelled.
 
-    The lanes of lagging hooks run in `lanes`. `poison` lists (hook, seq) that crashed earlier runs
-    often enough to be parked unseen.
+    The lanes of lagging hooks run in `lanes`.
     """
 
     def __init__(
@@ -66,26 +45,24 @@ class Consumer:
         hooks: Hooks,
         sources: Sources,
         ledger: Ledger,
+        receipts: Receipts,
         attempts: Attempts,
         lanes: TaskGroup,
-        *,
-        poison: frozenset[tuple[str, int]] = frozenset(),
     ) -> None:
         self._log = log
         self._projections = projections
         self._hooks = hooks
-        self._sources = sources
         self._ledger = ledger
         self._attempts = attempts
-        self._poison = poison
-        self._pages = Pages(log)
-        attempts.stop = self.stop
         self._lanes = lanes
+        self._pages = Pages(log)
+        self._decisions = Decisions(ledger, attempts, sources, log.digest)
+        self._orders = Orders(log, hooks, ledger, receipts, self._catch_up)
 
     async def run(self) -> None:
         """Follow the log until cancelled."""
         for outbox in list(self._ledger.outboxes.values()):
-            self._attempts.schedule_all(outbox)
+            self._attempts.take_over(outbox)
             self._catch_up(outbox)
         while True:
             await self._log.wait(self._ledger.live)
@@ -94,22 +71,15 @@ class Consumer:
             await self._decide_page(page)
             self._ledger.announce()
 
-    def stop(self, outbox: Outbox, reason: str) -> None:
-        """Send nothing more for this hook; what is in flight is finished."""
-        outbox.stopped = reason
-        if outbox.position is None:
-            outbox.position = self._ledger.live
-        self._ledger.touch(outbox)
-        outbox.wake()
-
     async def _decide_page(self, page: list[RecordedEvent]) -> None:
         turn = 0
         for event in page:
+            await self._orders.prepare(event)
+            # No await from here to the end: a position stands for events decided whole.
             matches = match(event, self._hooks)
             for m in matches:
                 self._decide_live(event, m)
-            # In this order: a position that is on disk has been obeyed.
-            await self._obey(event)
+            self._orders.obey(event)
             self._ledger.advance(event.seq)
             turn += 1 + len(matches)
             if turn >= _TURN:
@@ -117,12 +87,12 @@ class Consumer:
                 await checkpoint()
 
     def _decide_live(self, event: RecordedEvent, m: Match) -> None:
-        if m.hook.id not in self._ledger.outboxes and self._hooks.current(m.hook.id) is None:
-            return  # nothing was begun for a hook that is deleted by now, or all of it is told
-        outbox = self._ledger.outbox(m.hook.id)
-        if outbox.position is not None:
-            return
-        if outbox.stopped is not None or not self._offer(event, m, outbox):
+        outbox = self._ledger.outboxes.get(m.hook.id)
+        if outbox is None:
+            if self._hooks.current(m.hook.id) is None:
+                return  # deleted since
+            outbox = self._ledger.outbox(m.hook.id)
+        if outbox.position is None and not self._decisions.decide(event, m, outbox):
             outbox.position = event.seq - 1
             self._ledger.touch(outbox)
             self._catch_up(outbox)
@@ -141,146 +111,33 @@ class Consumer:
                     outbox.position = None
                     break
                 for event in await self._pages.after(outbox.position):
-                    if event.seq > self._ledger.live:
-                        break
                     if not await self._decide_lane(event, outbox):
-                        return
-                    outbox.position = event.seq
+                        break
                 self._ledger.touch(outbox)
         finally:
             outbox.catching_up = False
             self._ledger.touch(outbox)
 
     async def _decide_lane(self, event: RecordedEvent, outbox: Outbox) -> bool:
-        """Decide once there is a place; False when the hook was stopped or deleted meanwhile."""
-        found = [match_hook(event, self._hooks, outbox.hook_id)]
-        if event.stream == HOOKS_PREFIX + outbox.hook_id:
-            found.append(match_hook(event, self._hooks, outbox.hook_id, PING))
-        for m in found:
-            while m is not None:
-                changed = outbox.next_change()
-                if outbox.stopped is not None or outbox.hook_id not in self._ledger.outboxes:
-                    return False
-                if self._offer(event, m, outbox):
-                    break
-                await changed.wait()
-        return True
-
-    def _offer(self, event: RecordedEvent, m: Match, outbox: Outbox) -> bool:
-        """Decide on one match; False when the hook has no place now, and nothing was decided."""
-        try:
-            return self._decide(event, m, outbox)
-        except Exception as error:
-            raise PoisonError(outbox.hook_id, event.seq) from error
-
-    def _decide(self, event: RecordedEvent, m: Match, outbox: Outbox) -> bool:
-        item = (event.seq, m.purpose)
-        settled = event.seq <= outbox.progress.settled or outbox.knows(item)
-        if not settled and (outbox.hook_id, event.seq) in self._poison:
-            outbox.fire(item)
-            self._lanes.start_soon(
-                self._attempts.park, outbox, item, event, "it crashed the consumer three times"
-            )
-            return True
-        rule = self._rule(event, m)
-        reason = decide(outbox.memory, rule) if rule is not None else None
-        if settled:
-            if rule is not None and reason is None:
-                outbox.remembered(remember(outbox.memory, rule))
-            return True
-        if reason is not None:
-            outbox.suppress(reason, event.seq)
-            self._ledger.touch(outbox)
-            return True
-        place = self._attempts.admit(outbox, m.hook) if self._attempts.may_read(outbox) else None
-        if place is None:
+        """Decide once there is a place; False when the lane stopped, was moved or ends here."""
+        for m in self._matches(event, outbox.hook_id):
+            while self._is_next(event, outbox) and not self._decisions.decide(event, m, outbox):
+                await outbox.until_woken()
+        if not self._is_next(event, outbox):
             return False
-        if rule is not None:
-            outbox.remembered(remember(outbox.memory, rule))
-        outbox.fire(item)
-        self._ledger.touch(outbox)
-        self._attempts.start(outbox, item, place, event, m)
+        outbox.position = event.seq
         return True
 
-    def _rule(self, event: RecordedEvent, m: Match) -> Rule | None:
-        """What on_change and snooze compare; None when neither applies. A ping is always sent."""
-        hook = m.hook
-        if m.purpose or not (hook.on_change or hook.snooze):
-            return None
-        data = payload(event)
-        if data is None:
-            return None
-        definition = self._sources.as_of(m.source, m.event, event.seq)
-        unique = definition.unique if definition is not None else None
-        return Rule(
-            changed=self._digest(data, unique, whole=True) if hook.on_change else None,
-            snoozed=self._digest(data, unique, whole=False) if hook.snooze else None,
-            snooze_us=(hook.snooze or 0) * _SECOND,
-            wall_us=event.wall_us,
+    def _is_next(self, event: RecordedEvent, outbox: Outbox) -> bool:
+        return (
+            outbox.stopped is None
+            and outbox.position == event.seq - 1
+            and event.seq <= self._ledger.live
         )
 
-    def _digest(self, data: dict[str, Any], unique: list[str] | None, *, whole: bool) -> bytes:
-        return self._log.digest(subject(data, unique, whole=whole))
-
-    async def _obey(self, event: RecordedEvent) -> None:
-        """Act on what the log says about a hook: stop, go on, send again, cancel."""
-        if event.kind == Kind.DELIVERY and event.seq > self._ledger.known:
-            await self._obey_fact(event)
-        elif event.type == "entity_deleted" and event.stream.startswith(HOOKS_PREFIX):
-            await self._cancel(event.stream.removeprefix(HOOKS_PREFIX))
-
-    async def _obey_fact(self, event: RecordedEvent) -> None:
-        hook_id = event.stream.removeprefix(DELIVERIES_PREFIX)
-        if self._hooks.current(hook_id) is None:
-            return
-        outbox = self._ledger.outbox(hook_id)
-        match decode(event):
-            case HookPaused(reason=reason) | HookSuspended(reason=reason):
-                self.stop(outbox, reason)
-            case HookResumed(skip_to=skip_to):
-                self._resume(outbox, skip_to)
-            case DeliveryResent(seq=seq, purpose=purpose):
-                self._resend(outbox, (seq, purpose), event.seq)
-            case _:
-                pass
-
-    def _resume(self, outbox: Outbox, skip_to: int | None) -> None:
-        if outbox.stopped is None:
-            return
-        outbox.stopped = None
-        if skip_to is not None and outbox.position is not None and outbox.position < skip_to:
-            outbox.skip(outbox.position + 1, skip_to)
-            outbox.position = skip_to
-            self._ledger.want_receipts()
-        self._ledger.touch(outbox)
-        outbox.wake()
-        self._catch_up(outbox)
-
-    def _resend(self, outbox: Outbox, item: Item, ordered: int) -> None:
-        if outbox.resend(item, ordered):
-            outbox.due.append(item)
-            self._ledger.touch(outbox)
-            outbox.wake()
-
-    async def _cancel(self, hook_id: str) -> None:
-        """The hook is gone: say so for what it had open or parked, and forget it."""
-        outbox = self._ledger.outboxes.get(hook_id)
-        if outbox is None:
-            return
-        stream = DELIVERIES_PREFIX + hook_id
-        facts = self._ledger.last_receipt(outbox)
-        seqs = sorted({seq for seq, _ in (*outbox.open, *outbox.parked)})
-        if seqs or outbox.position is not None:
-            fact = DeliveriesCancelled(
-                seqs=seqs, reason="the hook was deleted", after=outbox.position
-            )
-            facts.append(new_event(fact, stream=stream, kind=Kind.DELIVERY))
-        if facts:
-            try:
-                workspace = self._hooks.workspace(hook_id)
-                await self._log.append(Append(events=tuple(facts), workspace=workspace))
-            except LogError as error:
-                # The deletion itself is stored, and explains as much.
-                _logger.warning("a cancellation is not in the log: %s", error)
-        self._ledger.forget(outbox)
-        outbox.wake()
+    def _matches(self, event: RecordedEvent, hook_id: str) -> Iterator[Match]:
+        purposes = ("", PING) if event.stream == HOOKS_PREFIX + hook_id else ("",)
+        for purpose in purposes:
+            m = match_hook(event, self._hooks, hook_id, purpose)
+            if m is not None:
+                yield m

@@ -31,6 +31,8 @@ from .state import Item, Open, Parked
 
 # How long an order waits to be obeyed before it is answered all the same (seconds).
 _OBEYED: Final = 5.0
+# How long an answer waits for the latest facts (seconds); it is given without them on a full disk.
+_LOOKED_UP: Final = 2.0
 _RESENT_AT_ONCE: Final = 10_000
 _FACTS_OF_AN_EVENT: Final = 1000
 _END: Final = "~"
@@ -55,6 +57,7 @@ class DeliveryControl:
 
     async def history(self, hook_id: str, before: int | None, size: int) -> list[dict[str, Any]]:
         """The hook's delivery facts, newest first, from below log position `before`."""
+        await self._up_to_date()
         end = f"{hook_id}/fact/{before:020d}" if before is not None else f"{hook_id}/fact/{_END}"
         facts: list[Fact] = await self._projections.lookup(
             self._deliveries, f"{hook_id}/fact/", end, limit=size, reverse=True
@@ -83,8 +86,7 @@ class DeliveryControl:
 
     async def explain(self, event: RecordedEvent) -> list[dict[str, Any]]:
         """For every hook there ever was: what became of `event`, and why."""
-        # Facts can be looked up a moment after they are in the log.
-        await self._projections.wait_applied(self._log.head)
+        await self._up_to_date()
         return [
             entry
             for hook_id in self._hooks.known()
@@ -128,6 +130,11 @@ class DeliveryControl:
         await self._order(hook_id, [HookResumed(skip_to=skip_to)], origin)
         return self.summary(hook_id)
 
+    async def _up_to_date(self) -> None:
+        """What is looked up should know of everything that is in the log by now."""
+        with anyio.move_on_after(_LOOKED_UP):
+            await self._projections.wait_stored(self._log.head)
+
     async def _lookup(self, hook_id: str, seq: int) -> tuple[Fact | None, list[Fact]]:
         receipts: list[Fact] = await self._projections.lookup(
             self._deliveries,
@@ -149,7 +156,7 @@ class DeliveryControl:
         order = msgspec.structs.replace(origin, events=events, workspace=workspace)
         appended = await self._log.append(order)
         with anyio.move_on_after(_OBEYED):
-            await self._service.ledger.wait_live(appended.positions[-1])
+            await self._service.wait_live(appended.positions[-1])
 
     def _parked(self, hook_id: str) -> dict[Item, Parked]:
         outbox = self._service.ledger.outboxes.get(hook_id)

@@ -9,6 +9,7 @@ from projections.hooks import Hooks
 
 from .ledger import Ledger
 from .matching import PING, Match, match_hook, mismatch
+from .orders import DELETED
 from .outbox import Outbox
 from .outcome import delivery_id
 from .state import Item
@@ -51,19 +52,22 @@ async def _explain_match(
         "source": m.source,
         "event": m.event,
     }
+    over = event.seq <= hooks.over_until(hook_id)
     outbox = ledger.outboxes.get(hook_id)
-    known = _in_memory(item, outbox, ledger.live)
+    known = None
+    if outbox is not None:
+        known = _in_outbox(item, outbox, ledger.live)
+    elif not over and event.seq > ledger.live:
+        known = {"state": "pending"}
     if known is not None:
         return entry | known
     receipt, facts = await lookup(hook_id, event.seq)
-    return entry | _from_log(item, receipt, facts, deleted=hooks.current(hook_id) is None)
+    return entry | _from_log(item, receipt, facts, over=over)
 
 
-def _in_memory(item: Item, outbox: Outbox | None, live: int) -> dict[str, Any] | None:
-    """What the outbox knows; None when it has nothing to say about an event that was decided."""
-    seq = item[0]
-    if outbox is None:
-        return {"state": "pending"} if seq > live else None
+def _in_outbox(item: Item, outbox: Outbox, live: int) -> dict[str, Any] | None:
+    """What memory knows; None when it has nothing more to say about the event."""
+    seq, purpose = item
     if item in outbox.open:
         return _open(item, outbox)
     if item in outbox.parked:
@@ -74,14 +78,17 @@ def _in_memory(item: Item, outbox: Outbox | None, live: int) -> dict[str, Any] |
             "reason": parked.reason,
             "status": parked.status,
         }
-    if seq > (live if outbox.position is None else outbox.position):
+    progress = outbox.progress
+    decided = live if outbox.position is None else outbox.position
+    if seq > max(decided, progress.settled):
         if outbox.stopped is not None:
             return {"state": "paused", "reason": outbox.stopped}
         return {"state": "pending"}
-    for run in outbox.progress.suppressed:
-        if run.first <= seq <= run.last and not item[1]:
+    intended = progress.intent.suppressed if progress.intent is not None else []
+    for run in (*progress.suppressed, *intended):
+        if run.first <= seq <= run.last and not purpose:
             return {"state": run.reason}
-    return {"state": "delivered"} if seq > outbox.progress.settled else None
+    return None
 
 
 def _open(item: Item, outbox: Outbox) -> dict[str, Any]:
@@ -101,32 +108,41 @@ def _open(item: Item, outbox: Outbox) -> dict[str, Any]:
     }
 
 
-def _from_log(
-    item: Item, receipt: Fact | None, facts: list[Fact], *, deleted: bool
-) -> dict[str, Any]:
-    """What receipts and facts say about an event that is settled."""
+def _from_log(item: Item, receipt: Fact | None, facts: list[Fact], *, over: bool) -> dict[str, Any]:
+    """What receipts and facts say about an event that was decided, or lost its hook before.
+
+    `over`: the hook that it concerned was deleted.
+    """
+    facts = [fact for fact in facts if _concerns(fact, item[1])]
     last = facts[-1] if facts else None
-    if last is not None and last.type == "deliveries_cancelled":
-        return {"state": "cancelled", "reason": last.body["reason"]}
-    if last is not None and last.type == "delivery_parked":
-        return {"state": "cancelled" if deleted else "parked", "reason": last.body["reason"]}
-    if receipt is None:
-        return (
-            {"state": "cancelled", "reason": "the hook was deleted"}
-            if deleted
-            else {"state": "delivered"}
-        )
-    for reason, first, end, _ in receipt.body.get("suppressed", []):
-        if first <= item[0] <= end and not item[1]:
-            return {"state": reason}
-    late = last is not None and last.type == "deliveries_settled"
-    if deleted and not late and list(item) in [list(i) for i in receipt.body.get("open", [])]:
-        return {"state": "cancelled", "reason": "the hook was deleted"}
-    confirmed = last if late and last is not None else receipt
+    if last is not None:
+        if last.type == "deliveries_cancelled":
+            return {"state": "cancelled", "reason": last.body["reason"]}
+        if last.type == "delivery_parked":
+            return {"state": "cancelled" if over else "parked", "reason": last.body["reason"]}
+        if last.type == "deliveries_settled":
+            return _delivered(last, facts)
+    if receipt is not None:
+        for reason, first, end, _ in receipt.body.get("suppressed", []):
+            if first <= item[0] <= end and not item[1]:
+                return {"state": reason}
+        if list(item) not in receipt.body.get("open", []):
+            return _delivered(receipt, facts)
+    # Decided and no longer open, or else its hook went first; no receipt says so yet.
+    return {"state": "cancelled", "reason": DELETED} if over else {"state": "delivered"}
+
+
+def _delivered(receipt: Fact, facts: list[Fact]) -> dict[str, Any]:
     return {
         "state": "delivered",
-        "receipt": confirmed.position,
-        "receipt_time": confirmed.time_us / 1e6,
-        "performed_with_version": confirmed.body["hook_version"],
+        "receipt": receipt.position,
+        "receipt_time": receipt.time_us / 1e6,
+        "performed_with_version": receipt.body["hook_version"],
         "failed_first": any(fact.type == "delivery_failed" for fact in facts),
     }
+
+
+def _concerns(fact: Fact, purpose: str) -> bool:
+    """An event and the ping for it share their position; some facts are about one of them."""
+    one = ("delivery_failed", "delivery_parked", "delivery_resent")
+    return fact.type not in one or fact.body.get("purpose", "") == purpose

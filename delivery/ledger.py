@@ -6,22 +6,19 @@ no new attempt starts. Ranges without a match write nothing.
 """
 
 import logging
-from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Final
 
 import anyio
 
-from eventstore.codec import new_event
-from eventstore.errors import LogError
-from eventstore.events import DELIVERIES_PREFIX
+from eventstore.errors import LogDiverged
 from eventstore.log import EventLog
-from eventstore.records import Append, Checkpoint, Kind, NewEvent
 from projections.hooks import Hooks
 
 from .outbox import Outbox
 from .recovery import recover
-from .state import Changes, Item, Loaded, StateStore, StateUnavailable
+from .state import Loaded
+from .store import Changes, StateStore, StateUnavailable
 
 _logger = logging.getLogger("hooktape.delivery")
 
@@ -29,92 +26,93 @@ UNFLUSHED: Final = 256
 """Completions that may wait for the disk."""
 
 _FLUSH_EVERY: Final = 0.1
-_RETRY_SAVE: Final = 1.0
-_RECEIPT_EVERY: Final = 10.0
+_RETRY_FLUSH: Final = 1.0
 _RECEIPT_AT: Final = 1000
-_RECEIPTS_PER_APPEND: Final = 200
 # The live position alone is worth a write only after this many events.
 _STRIDE: Final = 10_000
 
 
 class Ledger:
-    """All outboxes, and `live`: everything up to there was decided for hooks without a lane."""
+    """All outboxes, and `live`: everything up to there was decided for hooks without a lane.
+
+    `known`: orders up to this position were obeyed when the ledger was filled. `problem` says in
+    one line why `state.db` takes nothing now.
+    """
 
     def __init__(self, log: EventLog, store: StateStore, hooks: Hooks) -> None:
         self._log = log
         self._store = store
         self._hooks = hooks
         self.live = 0
-        self.known = 0  #: facts up to here are part of what was taken over at the start
+        self.known = 0
         self.outboxes: dict[str, Outbox] = {}
         self.unflushed = 0
+        self.problem: str | None = None
         self.flushed: Callable[[], None] = lambda: None  #: called after each flush
         self.woken: Callable[[Outbox], None] = lambda _: None  #: called when an outbox may go on
+        self.receipts_due = anyio.Event()  #: some hook has enough to say for a receipt
         self._saved = 0
-        self._dirty: set[Outbox] = set()
+        self._changes = Changes()  # collected and not on disk yet
+        self._dirty: dict[Outbox, None] = {}
         self._wanted = anyio.Event()
         self._urgent = anyio.Event()
-        self._receipts_due = anyio.Event()
         self._flushing = anyio.Lock()
         self._moved = anyio.Event()
 
-    def restore(self, loaded: Loaded) -> None:
-        """Take over what `state.db` holds."""
-        self.live = self._saved = loaded.cursor.seq if loaded.cursor is not None else 0
-        self.known = self.live
-        for hook_id, progress in loaded.progress.items():
-            self.outbox(hook_id).progress = progress
-        for hook_id in {key[0] for key in (*loaded.open, *loaded.parked)}:
-            self.outbox(hook_id).restore(
-                {(s, p): v for (h, s, p), v in loaded.open.items() if h == hook_id},
-                {(s, p): v for (h, s, p), v in loaded.parked.items() if h == hook_id},
-            )
-        for hook_id, lane in loaded.lanes.items():
-            self.outbox(hook_id).restore_lane(lane)
-        for hook_id, key, digest, wall_us in loaded.fired:
-            self.outbox(hook_id).restore_memory(key, digest, wall_us)
+    async def load(self) -> None:
+        """Take over what `state.db` holds or, when it is new, what the log itself says.
 
-    async def recover(self) -> None:
-        """`state.db` is new: take over what the log itself says."""
-        self.known = self._log.head
-        for hook_id, recovered in (await recover(self._log)).items():
-            if self._hooks.current(hook_id) is None:
-                continue
-            outbox = self.outbox(hook_id)
-            outbox.recover(recovered)
-            self.touch(outbox)
-        self.live = self._log.first - 1
-        await self.flush()
+        Raises `LogDiverged` when `state.db` does not belong to this log.
+        """
+        loaded = await self._store.load()
+        if loaded.cursor is None:
+            await self._recover()
+            return
+        try:
+            await self._log.verify(loaded.cursor)
+        except LogDiverged as error:
+            raise LogDiverged(
+                f"state.db is of another log or a later state of this one: {error}."
+                " Delete it to go on from what the log says; deliveries may be repeated"
+            ) from error
+        self._restore(loaded, loaded.cursor.seq)
 
     def outbox(self, hook_id: str) -> Outbox:
         """The hook's outbox; a new one starts right before the hook's creation."""
         outbox = self.outboxes.get(hook_id)
         if outbox is None:
-            history = self._hooks.history(hook_id)
-            settled = history[0].since - 1 if history else 0
+            settled = self._hooks.over_until(hook_id)
             outbox = self.outboxes[hook_id] = Outbox(hook_id, settled, self._wake)
         return outbox
 
-    def _wake(self, outbox: Outbox) -> None:
-        self.woken(outbox)
+    def stop(self, outbox: Outbox, reason: str) -> None:
+        """Send nothing more for this hook; what is in flight is finished."""
+        outbox.stopped = reason
+        self.touch(outbox)
+        outbox.wake()
+
+    def forget(self, outbox: Outbox) -> None:
+        """The hook is gone and its cancellation is in the log."""
+        outbox.erase()
+        self.touch(outbox)
+        del self.outboxes[outbox.hook_id]
+        outbox.wake()
 
     def touch(self, outbox: Outbox) -> None:
         """Something of `outbox` has to reach the disk."""
-        self._dirty.add(outbox)
+        if self.outboxes.get(outbox.hook_id) is not outbox:
+            return  # of a hook that is gone, perhaps made again
+        self._dirty[outbox] = None
         self._wanted.set()
+        if outbox.progress.delivered + len(outbox.progress.suppressed) >= _RECEIPT_AT:
+            self.receipts_due.set()
 
     def completed(self, outbox: Outbox) -> None:
         """An attempt is over and its result is in `outbox`."""
         self.unflushed += 1
         if self.unflushed >= UNFLUSHED // 2:
             self._urgent.set()
-        if outbox.progress.delivered >= _RECEIPT_AT:
-            self._receipts_due.set()
         self.touch(outbox)
-
-    def want_receipts(self) -> None:
-        """Something should be in the log soon, not only in `state.db`."""
-        self._receipts_due.set()
 
     def advance(self, seq: int) -> None:
         """Everything up to `seq` has been decided."""
@@ -123,20 +121,13 @@ class Ledger:
             self._wanted.set()
 
     def announce(self) -> None:
-        """Let those go on who wait for `live`."""
+        """Let those go on who wait for `live` to move."""
         self._moved.set()
         self._moved = anyio.Event()
 
-    async def wait_live(self, seq: int) -> None:
-        """Return once the event at `seq` has been decided."""
-        while self.live < seq:
-            await self._moved.wait()
-
-    def forget(self, outbox: Outbox) -> None:
-        """The hook is gone and its cancellation is in the log."""
-        outbox.erase()
-        self.touch(outbox)
-        del self.outboxes[outbox.hook_id]
+    async def moved(self) -> None:
+        """Return after the next `announce`."""
+        await self._moved.wait()
 
     async def run_flushes(self) -> None:
         """Write what changed, at the latest `_FLUSH_EVERY` seconds after it did."""
@@ -144,103 +135,61 @@ class Ledger:
             await self._wanted.wait()
             with anyio.move_on_after(_FLUSH_EVERY):
                 await self._urgent.wait()
-            await self.flush()
+            if not await self.flush():
+                await anyio.sleep(_RETRY_FLUSH)
 
-    async def run_receipts(self) -> None:
-        """Append receipts every `_RECEIPT_EVERY` seconds, or sooner for a busy hook."""
-        while True:
-            with anyio.move_on_after(_RECEIPT_EVERY):
-                await self._receipts_due.wait()
-            self._receipts_due = anyio.Event()
-            await self.append_receipts()
-
-    async def flush(self) -> None:
-        """Write everything that is not on disk yet, in one transaction."""
+    async def flush(self) -> bool:
+        """Write everything that is not on disk yet, in one transaction; whether that worked."""
         async with self._flushing:
             # No await between here and the end of collect: what is gathered fits together.
-            self._wanted = anyio.Event()
-            self._urgent = anyio.Event()
-            position, done, dirty = self.live, self.unflushed, self._dirty
-            self._dirty = set()
-            changes = Changes()
+            # It is kept until it is on disk, however this ends.
+            position, done = self.live, self.unflushed
+            dirty, self._dirty = self._dirty, {}
             for outbox in dirty:
-                outbox.collect(changes)
-            if not dirty and position == self._saved:
-                return
-            await self._save(changes, await self._log.checkpoint(position))
+                outbox.collect(self._changes)
+            if not self._changes and position == self._saved:
+                return True
+            if self._wanted.is_set():
+                self._wanted = anyio.Event()
+            if self._urgent.is_set():
+                self._urgent = anyio.Event()
+            cursor = await self._log.checkpoint(position)
+            try:
+                await self._store.save(self._changes, cursor, max(self.known, position))
+            except StateUnavailable as error:
+                _logger.warning("state.db cannot be written, deliveries wait: %s", error)
+                self.problem = f"state.db cannot be written: {error}"
+                self._wanted.set()
+                return False
+            self.problem = None
+            self._changes = Changes()
             self._saved = position
             self.unflushed -= done
         self.flushed()
+        return True
 
-    async def append_receipts(self) -> None:
-        """Store what was delivered and suppressed since the last receipts.
+    def _restore(self, loaded: Loaded, live: int) -> None:
+        self.live = self._saved = live
+        self.known = loaded.known
+        for hook_id, progress in loaded.progress.items():
+            self.outbox(hook_id).progress = progress
+        for hook_id in loaded.open.keys() | loaded.parked.keys():
+            opened, parked = loaded.open.get(hook_id, {}), loaded.parked.get(hook_id, {})
+            self.outbox(hook_id).restore(opened, parked)
+        for hook_id, lane in loaded.lanes.items():
+            self.outbox(hook_id).restore_lane(lane)
+        for hook_id, key, digest, wall_us in loaded.fired:
+            self.outbox(hook_id).restore_memory(key, digest, wall_us)
 
-        The words are on disk before they go into the log, under an identity of their own, so that a
-        receipt is stored once however often this is interrupted.
-        """
-        due = [outbox for outbox in self.outboxes.values() if self._intend(outbox)]
-        if not due:
-            return
-        await self.flush()
-        for workspace, batch in self._batches(due):
-            events = tuple(_receipt(outbox) for outbox in batch)
-            try:
-                await self._log.append(Append(events=events, workspace=workspace))
-            except LogError as error:
-                _logger.warning("receipts wait until the log takes them: %s", error)
-                return
-            for outbox in batch:
-                outbox.receipted()
-                self.touch(outbox)
-
-    def last_receipt(self, outbox: Outbox) -> list[NewEvent]:
-        """What a hook that is gone has not said yet: one receipt, or nothing."""
-        return [_receipt(outbox)] if self._intend(outbox) else []
-
-    def pending(self) -> int:
-        """Deliveries decided and not settled, over all hooks."""
-        return sum(len(outbox.open) for outbox in self.outboxes.values())
-
-    def running(self) -> list[Item]:
-        """Deliveries in flight."""
-        return [item for outbox in self.outboxes.values() for item in outbox.running]
-
-    async def _save(self, changes: Changes, cursor: Checkpoint) -> None:
-        """Try until the disk takes it: meanwhile the bound on unflushed completions holds."""
-        while True:
-            try:
-                await self._store.save(changes, cursor)
-            except StateUnavailable as error:
-                _logger.warning("state.db cannot be written, deliveries wait: %s", error)
-                await anyio.sleep(_RETRY_SAVE)
-            else:
-                return
-
-    def _batches(self, due: list[Outbox]) -> Iterator[tuple[str, list[Outbox]]]:
-        """The outboxes by the workspace of their hooks, not too many at once."""
-        by_workspace: defaultdict[str, list[Outbox]] = defaultdict(list)
-        for outbox in due:
-            by_workspace[self._hooks.workspace(outbox.hook_id)].append(outbox)
-        for workspace, outboxes in by_workspace.items():
-            for start in range(0, len(outboxes), _RECEIPTS_PER_APPEND):
-                yield workspace, outboxes[start : start + _RECEIPTS_PER_APPEND]
-
-    def _intend(self, outbox: Outbox) -> bool:
-        history = self._hooks.history(outbox.hook_id)
-        upto = self.live if outbox.position is None else outbox.position
-        intent = outbox.receipt(upto, history[-1].hook.version if history else 0)
-        if intent is not None:
+    async def _recover(self) -> None:
+        found, self.known = await recover(self._log, self._hooks)
+        for hook_id, recovered in found.items():
+            outbox = self.outbox(hook_id)
+            outbox.recover(recovered)
             self.touch(outbox)
-        return intent is not None
+        self.live = self._log.first - 1
+        self._saved = -1  # so that the file is not new any more
+        await self.flush()
 
-
-def _receipt(outbox: Outbox) -> NewEvent:
-    intent = outbox.progress.intent
-    if intent is None:
-        raise AssertionError("unreachable")
-    return new_event(
-        intent,
-        stream=DELIVERIES_PREFIX + outbox.hook_id,
-        kind=Kind.DELIVERY,
-        identity=f"receipt\0{intent.id}",
-    )
+    def _wake(self, outbox: Outbox) -> None:
+        self.woken(outbox)

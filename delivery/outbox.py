@@ -1,10 +1,11 @@
 """Everything that is known about one hook's deliveries, and what of it is not on disk yet.
 
-The consumer alone changes an outbox, between two awaits, so what `collect` gathers fits together.
+It is changed between two awaits only, so what `collect` gathers fits together.
 """
 
 from collections import deque
 from collections.abc import Callable
+from typing import Literal
 from uuid import uuid4
 
 import anyio
@@ -13,8 +14,9 @@ from eventstore.events import DeliveriesSettled, Suppressed
 
 from .admission import Window
 from .recovery import Recovered
-from .state import Changes, Item, Lane, Open, Parked, Progress
-from .suppression import Fired, Memory, Reason
+from .state import Item, Lane, Open, Parked, Progress
+from .store import Changes, encode
+from .suppression import Fired, Memory
 
 
 class Outbox:
@@ -38,22 +40,26 @@ class Outbox:
         self.stopped: str | None = None
         self.catching_up = False  # a task is reading this hook's lane
         self.window = Window()
-        self._changed: anyio.Event | None = None  # made for whoever waits
+        self._changed: anyio.Event | None = None  # somebody waits for it
         self._stored_open: set[Item] = set()
         self._stored_parked: set[Item] = set()
-        self._stored_lane: Lane | None = None
+        self._stored_lane = Lane()
         self._touched: set[Item] = set()
         self._remembered: set[bytes] = set()
-        self._progressed = False
+        self._progressed = True
         self._gone = False
         self._run: str | None = None  # the reason of the suppression run that may go on
+
+    def knows(self, item: Item) -> bool:
+        """It was decided for delivery before, and is not settled."""
+        return item in self.open or item in self.parked
 
     def fire(self, item: Item) -> None:
         """Decided for delivery."""
         self._put(item, Open())
-        self._run = None
+        self.end_run()
 
-    def suppress(self, reason: Reason, seq: int) -> None:
+    def suppress(self, reason: Literal["on_change", "snooze", "skipped"], seq: int) -> None:
         """Matched and decided against; consecutive ones with one reason become one run."""
         runs = self.progress.suppressed
         if self._run == reason and runs:
@@ -64,22 +70,43 @@ class Outbox:
         self._run = reason
         self._progressed = True
 
-    def skip(self, first: int, last: int) -> None:
-        """All of first..last is passed over by hand; how much of it matches is not counted."""
-        self.progress.suppressed.append(Suppressed("skipped", first, last, 0))
+    def end_run(self) -> None:
+        """The next suppressed event does not follow on the last one."""
         self._run = None
+
+    def skip(self, upto: int) -> None:
+        """Pass over all that waits, up to there; how much of it matches is not counted."""
+        if self.position is None or upto <= self.position:
+            return
+        self.progress.suppressed.append(Suppressed("skipped", self.position + 1, upto, 0))
+        self.position = upto
+        self.end_run()
         self._progressed = True
+
+    def skips(self, seq: int) -> bool:
+        """The log says that this event was passed over by hand."""
+        skipped = self.progress.skipped
+        while skipped and skipped[0][1] < seq:
+            skipped.pop(0)
+            self._progressed = True
+        return any(first <= seq <= last for first, last in skipped)
 
     def remembered(self, keys: list[bytes]) -> None:
         """These keys of `memory` changed."""
         self._remembered.update(keys)
 
+    def forget_memory(self) -> None:
+        """Start the memory of on_change and snooze anew."""
+        self._remembered.update(self.memory)
+        self.memory.clear()
+
     def delivered(self, item: Item) -> None:
         """Arrived: said by the next receipt."""
+        opened = self.open.get(item)
+        if item[0] <= self.progress.settled or (opened is not None and opened.resent):
+            self.progress.late.append(item)
         self._drop(item)
         self.progress.delivered += 1
-        if item[0] <= self.progress.settled:
-            self.progress.late.append(item)
         self._progressed = True
 
     def retry(self, item: Item, attempt: Open) -> None:
@@ -90,7 +117,6 @@ class Outbox:
         """Given up until somebody sends it again."""
         self._drop(item)
         self.parked[item] = parked
-        self._touched.add(item)
 
     def resend(self, item: Item, ordered: int) -> bool:
         """A delivery parked before position `ordered` becomes an open one with a fresh schedule."""
@@ -98,12 +124,8 @@ class Outbox:
         if parked is None or parked.position > ordered:
             return False
         del self.parked[item]
-        self._put(item, Open())
+        self._put(item, Open(resent=True))
         return True
-
-    def knows(self, item: Item) -> bool:
-        """Whether the delivery was decided on and is open or parked."""
-        return item in self.open or item in self.parked
 
     def cancel(self, items: list[Item]) -> None:
         """Never to be made: the reason is in the log."""
@@ -119,6 +141,7 @@ class Outbox:
     def recover(self, recovered: Recovered) -> None:
         """Take over what the log says, none of it stored here yet."""
         self.progress.settled = max(self.progress.settled, recovered.settled)
+        self.progress.skipped = sorted(recovered.skipped)
         self.open, self.parked = recovered.open, recovered.parked
         self._touched.update(self.open, self.parked)
         self.stopped = recovered.stopped
@@ -130,12 +153,6 @@ class Outbox:
     def restore_memory(self, key: bytes, digest: bytes, wall_us: int) -> None:
         self.memory[key] = Fired(digest, wall_us)
 
-    def next_change(self) -> anyio.Event:
-        """Set by the next `wake`."""
-        if self._changed is None:
-            self._changed = anyio.Event()
-        return self._changed
-
     def wake(self) -> None:
         """Something that held this hook up may be over."""
         if self._changed is not None:
@@ -143,12 +160,18 @@ class Outbox:
             self._changed = None
         self._woken(self)
 
+    async def until_woken(self) -> None:
+        """Return after the next `wake`."""
+        if self._changed is None:
+            self._changed = anyio.Event()
+        await self._changed.wait()
+
     def erase(self) -> None:
         """Forget everything, on disk too."""
         self.cancel([*self.open, *self.parked])
-        self._remembered.update(self.memory)
-        self.memory.clear()
+        self.forget_memory()
         self.position = None
+        self.stopped = None
         self._gone = True
 
     def receipt(self, upto: int, hook_version: int) -> DeliveriesSettled | None:
@@ -157,20 +180,21 @@ class Outbox:
         It stays in `progress.intent` until `receipted`, so that the same words are stored again.
         """
         progress = self.progress
-        if progress.intent is None and self.has_news:
+        if progress.intent is None and (progress.delivered or progress.suppressed):
             after = progress.settled
-            progress.intent = DeliveriesSettled(
+            upto = max(upto, after)
+            intent = DeliveriesSettled(
                 id=uuid4().hex,
                 after=after,
-                upto=max(upto, after),
+                upto=upto,
                 delivered=progress.delivered,
                 hook_version=hook_version,
-                open=sorted(item for item in self.open if after < item[0]),
+                open=sorted(item for item in self.open if after < item[0] <= upto),
                 late=progress.late,
                 suppressed=progress.suppressed,
             )
-            self.progress = Progress(settled=max(upto, after), intent=progress.intent)
-            self._run = None
+            self.progress = Progress(settled=upto, intent=intent, skipped=progress.skipped)
+            self.end_run()
             self._progressed = True
         return self.progress.intent
 
@@ -179,48 +203,48 @@ class Outbox:
         self.progress.intent = None
         self._progressed = True
 
-    @property
-    def has_news(self) -> bool:
-        """Something happened since the last receipt."""
-        return bool(self.progress.delivered or self.progress.suppressed)
-
     def collect(self, changes: Changes) -> None:
-        """Add what is not on disk yet to `changes`, and consider it stored."""
-        self._collect_items(changes)
-        for key in self._remembered:
-            fired = self.memory.get(key)
+        """Add what is not on disk yet to `changes`, which the caller keeps until it is."""
+        for item in self._touched:
+            self._collect(changes, "open", item, self.open.get(item), self._stored_open)
+            self._collect(changes, "parked", item, self.parked.get(item), self._stored_parked)
+        self._touched.clear()
+        for digest in self._remembered:
+            fired = self.memory.get(digest)
             if fired is None:
-                changes.delete("fired", self.hook_id, key)
+                changes.delete("fired", (self.hook_id, digest))
             else:
-                changes.put("fired", self.hook_id, key, fired.digest, fired.wall_us)
+                changes.put("fired", (self.hook_id, digest), fired.digest, fired.wall_us)
         self._remembered.clear()
-        lane = None if self.position is None else Lane(self.position, self.stopped)
+        lane = Lane(self.position, self.stopped)
         if lane != self._stored_lane:
-            if lane is None:
-                changes.delete("lane", self.hook_id)
-            else:
-                changes.put("lane", self.hook_id, lane.position, lane.stopped)
             self._stored_lane = lane
+            if lane == Lane():
+                changes.delete("lane", (self.hook_id,))
+            else:
+                changes.put("lane", (self.hook_id,), lane.position, lane.stopped)
         if self._gone:
-            changes.delete("progress", self.hook_id)
+            changes.delete("progress", (self.hook_id,))
         elif self._progressed:
-            changes.put("progress", self.hook_id, changes.encode(self.progress))
+            changes.put("progress", (self.hook_id,), encode(self.progress))
             self._progressed = False
 
-    def _collect_items(self, changes: Changes) -> None:
-        for item in self._touched:
-            _collect(
-                changes, "open", (self.hook_id, *item), self.open.get(item), item, self._stored_open
-            )
-            _collect(
-                changes,
-                "parked",
-                (self.hook_id, *item),
-                self.parked.get(item),
-                item,
-                self._stored_parked,
-            )
-        self._touched.clear()
+    def _collect(
+        self,
+        changes: Changes,
+        table: str,
+        item: Item,
+        value: Open | Parked | None,
+        stored: set[Item],
+    ) -> None:
+        """What came and went between two flushes never touches the disk."""
+        key = (self.hook_id, *item)
+        if value is not None:
+            changes.put(table, key, encode(value))
+            stored.add(item)
+        elif item in stored:
+            changes.delete(table, key)
+            stored.discard(item)
 
     def _put(self, item: Item, value: Open) -> None:
         self.open[item] = value
@@ -229,20 +253,3 @@ class Outbox:
     def _drop(self, item: Item) -> None:
         self.open.pop(item, None)
         self._touched.add(item)
-
-
-def _collect(
-    changes: Changes,
-    table: str,
-    key: tuple[str, int, str],
-    value: Open | Parked | None,
-    item: Item,
-    stored: set[Item],
-) -> None:
-    """What came and went between two flushes never touches the disk."""
-    if value is not None:
-        changes.put(table, *key, changes.encode(value))
-        stored.add(item)
-    elif item in stored:
-        changes.delete(table, *key)
-        stored.discard(item)

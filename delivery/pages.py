@@ -1,7 +1,8 @@
 """Pages of the log, shared by all lanes.
 
-A thousand lagging hooks at about the same place read a page once. Full pages never change, so they
-are kept, up to a bound in bytes; at most a few reads run at once, in turn.
+A thousand lagging hooks at about the same place read a page once. Events never change, so pages are
+kept, up to a bound in bytes. Lanes come one at a time, in turn: none of them can keep the others,
+or the live lane, from their work for longer than a page.
 """
 
 from collections import OrderedDict
@@ -13,7 +14,6 @@ from eventstore.log import EventLog
 from eventstore.records import RecordedEvent
 
 _EVENTS: Final = 256
-_READS: Final = 2
 _BYTES: Final = 32 * 1024 * 1024
 
 
@@ -22,33 +22,28 @@ class Pages:
 
     def __init__(self, log: EventLog) -> None:
         self._log = log
-        self._reads = anyio.CapacityLimiter(_READS)
+        self._turn = anyio.Lock()
         self._kept: OrderedDict[int, list[RecordedEvent]] = OrderedDict()
         self._bytes = 0
 
     async def after(self, position: int) -> list[RecordedEvent]:
         """The events after `position` up to the end of its page; at the head perhaps none."""
         number = position // _EVENTS
-        page = self._kept.get(number)
-        if page is None:
-            async with self._reads:
-                page = self._kept.get(number)
-                if page is None:
-                    page = await self._read(number)
-        else:
+        end = (number + 1) * _EVENTS
+        async with self._turn:
+            page = self._kept.setdefault(number, [])
             self._kept.move_to_end(number)
-        rest = page[position - number * _EVENTS :]
-        # Large bodies make a page shorter than its 256 events; what follows is read as it comes.
-        return rest or await self._log.read(position, limit=_EVENTS)
-
-    async def _read(self, number: int) -> list[RecordedEvent]:
-        page = await self._log.read(number * _EVENTS, limit=_EVENTS)
-        if len(page) == _EVENTS:
-            self._kept[number] = page
-            self._bytes += _size(page)
+            # The last page of the log grows, and large bodies take more than one read.
+            while not page or page[-1].seq <= position:
+                start = page[-1].seq if page else max(number * _EVENTS, self._log.first - 1)
+                more = await self._log.read(start, limit=end - start)
+                if not more:
+                    break
+                page += more
+                self._bytes += _size(more)
             while self._bytes > _BYTES and len(self._kept) > 1:
                 self._bytes -= _size(self._kept.popitem(last=False)[1])
-        return page
+        return page[position + 1 - page[0].seq :] if page else []
 
 
 def _size(page: list[RecordedEvent]) -> int:

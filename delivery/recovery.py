@@ -2,6 +2,7 @@
 
 Receipts say up to where a hook is settled and what they left open; facts after them correct that.
 What no receipt covers is decided again and delivered again, each under its old id.
+An erased fact says nothing: repeats follow, no loss.
 """
 
 import msgspec
@@ -22,6 +23,7 @@ from eventstore.events import (
 )
 from eventstore.log import EventLog
 from eventstore.records import Kind, RecordedEvent
+from projections.hooks import Hooks
 
 from .state import Item, Open, Parked
 
@@ -29,25 +31,51 @@ _PAGE = 1000
 
 
 class Recovered(msgspec.Struct):
-    """What the log says about one hook."""
+    """What the log says about one hook. `skipped` are ranges that were passed over by hand."""
 
     settled: int = 0
     open: dict[Item, Open] = {}
     parked: dict[Item, Parked] = {}
     stopped: str | None = None
+    stopped_at: int = 0
+    skipped: list[tuple[int, int]] = []
+
+
+async def recover(log: EventLog, hooks: Hooks) -> tuple[dict[str, Recovered], int]:
+    """What all facts about deliveries come to, by hook, and the position up to which they do.
+
+    Nothing is left of hooks that are gone, nor of the former life of one that was made again.
+    """
+    found: dict[str, Recovered] = {}
+    position = log.first - 1
+    while True:
+        head = log.head
+        page = await log.read(position, limit=_PAGE, kinds=(Kind.CONFIG, Kind.DELIVERY))
+        if not page:
+            break
+        for event in page:
+            fold(found, event)
+        position = page[-1].seq
+    for hook_id, recovered in found.items():
+        over = hooks.over_until(hook_id)
+        _cancel(recovered, {seq for seq, _ in (*recovered.open, *recovered.parked) if seq <= over})
+    return {hook_id: r for hook_id, r in found.items() if hooks.current(hook_id)}, head
 
 
 def fold(hooks: dict[str, Recovered], event: RecordedEvent) -> None:
-    """Take one event into account. An erased fact says nothing: repeats follow, no loss."""
-    if event.type == "entity_deleted" and event.stream.startswith(HOOKS_PREFIX):
+    """Take one event into account."""
+    if event.stream.startswith(HOOKS_PREFIX) and event.type != "entity_updated":
         hooks.pop(event.stream.removeprefix(HOOKS_PREFIX), None)
     if event.kind != Kind.DELIVERY:
         return
     hook = hooks.setdefault(event.stream.removeprefix(DELIVERIES_PREFIX), Recovered())
     match decode(event):
         case HookPaused(reason=reason) | HookSuspended(reason=reason):
+            hook.stopped_at = hook.stopped_at if hook.stopped else event.seq
             hook.stopped = reason
-        case HookResumed():
+        case HookResumed(skip_to=skip_to):
+            if hook.stopped and skip_to is not None:
+                hook.skipped.append((hook.stopped_at, skip_to))
             hook.stopped = None
         case DeliveriesSettled() as receipt:
             _settle(hook, receipt)
@@ -61,8 +89,11 @@ def _fold_one(hook: Recovered, event: RecordedEvent, fact: Event | None) -> None
     """Facts about one delivery."""
     match fact:
         case DeliveryFailed(seq=seq, purpose=purpose):
-            if (seq, purpose) in hook.open:
-                hook.open[seq, purpose] = Open(1, 0, fact.reason, fact.status, fact.hook_version)
+            opened = hook.open.get((seq, purpose))
+            if opened is not None:
+                hook.open[seq, purpose] = Open(
+                    1, 0, fact.reason, fact.status, fact.hook_version, opened.resent
+                )
         case DeliveryParked(seq=seq, purpose=purpose):
             hook.open.pop((seq, purpose), None)
             hook.parked[seq, purpose] = Parked(
@@ -70,20 +101,9 @@ def _fold_one(hook: Recovered, event: RecordedEvent, fact: Event | None) -> None
             )
         case DeliveryResent(seq=seq, purpose=purpose):
             if hook.parked.pop((seq, purpose), None) is not None:
-                hook.open[seq, purpose] = Open()
+                hook.open[seq, purpose] = Open(resent=True)
         case _:
             pass
-
-
-async def recover(log: EventLog) -> dict[str, Recovered]:
-    """Read every fact about deliveries, by hook; hooks deleted since are left out."""
-    hooks: dict[str, Recovered] = {}
-    position = log.first - 1
-    while page := await log.read(position, limit=_PAGE, kinds=(Kind.CONFIG, Kind.DELIVERY)):
-        for event in page:
-            fold(hooks, event)
-        position = page[-1].seq
-    return hooks
 
 
 def _settle(hook: Recovered, receipt: DeliveriesSettled) -> None:
@@ -93,6 +113,9 @@ def _settle(hook: Recovered, receipt: DeliveriesSettled) -> None:
     for item in receipt.open:
         if item not in hook.parked:
             hook.open.setdefault(item, Open())
+    hook.skipped.extend(
+        (run.first, run.last) for run in receipt.suppressed if run.reason == "skipped"
+    )
 
 
 def _cancel(hook: Recovered, seqs: set[int]) -> None:

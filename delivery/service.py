@@ -1,13 +1,12 @@
 """The delivery side of the service: start, supervise, drain.
 
 A crash of the consumer does not touch the API: it is started again from its checkpoint, with
-back-off. An event that crashes it three times for a hook is parked for that hook.
+back-off. An event that cannot be read crashes nothing: it is parked for the hooks concerned.
 """
 
 import logging
 import random
 import time
-from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -17,7 +16,6 @@ import anyio
 import msgspec
 from anyio.abc import TaskGroup
 
-from eventstore.errors import LogDiverged
 from eventstore.log import EventLog
 from projections.hooks import Hooks
 from projections.runner import Projections
@@ -25,15 +23,15 @@ from projections.sources import Sources
 
 from .admission import Admission, Limits
 from .attempts import Attempts
-from .consumer import Consumer, PoisonError
+from .consumer import Consumer
 from .ledger import Ledger
 from .perform import Perform
+from .receipts import Receipts
 from .retry import RetryPolicy
-from .state import StateStore
+from .store import StateStore
 
 _logger = logging.getLogger("hooktape.delivery")
 
-_POISONED_AT: Final = 3
 _BACKOFF: Final = (0.1, 0.5, 2.0, 10.0, 30.0)
 
 
@@ -69,7 +67,6 @@ class DeliveryService:
         self._store = store
         self._perform = perform
         self._options = options
-        self._crashes: Counter[tuple[str, int]] = Counter()
         self._stopping = anyio.Event()
         self.failure: str | None = "starting"
         self.ledger = Ledger(log, store, hooks)
@@ -93,7 +90,7 @@ class DeliveryService:
         """
         async with StateStore.open(directory) as store:
             service = cls(log, projections, hooks, sources, store, perform, options)
-            await service._restore()
+            await service.ledger.load()
             yield service
 
     async def run(self) -> None:
@@ -103,21 +100,22 @@ class DeliveryService:
             await self._stopping.wait()
             return
         restarts = 0
+        crashed = False
         while not self._stopping.is_set():
             started = time.monotonic()
             try:
+                if crashed:
+                    await self._reload()
                 self.failure = None
                 await self._run_once()
                 return
             except* Exception as group:
+                crashed = True
                 self.failure = "the consumer crashed and starts again"
                 _logger.exception("the consumer crashed", exc_info=group)
-                self._crashes.update(_poison(group))
             restarts = 0 if time.monotonic() - started > _BACKOFF[-1] else restarts + 1
             with anyio.move_on_after(_BACKOFF[min(restarts, len(_BACKOFF) - 1)]):
                 await self._stopping.wait()
-            self.ledger = Ledger(self._log, self._store, self._hooks)
-            await self._restore()
 
     def stop(self) -> None:
         """Take nothing new; `run` returns after the drain."""
@@ -138,26 +136,44 @@ class DeliveryService:
 
     def problems(self) -> list[str]:
         """Why deliveries do not go on, in one line each."""
-        return [] if self.failure is None else [self.failure]
+        return [problem for problem in (self.failure, self.ledger.problem) if problem is not None]
+
+    async def wait_live(self, seq: int) -> None:
+        """Return once the event at `seq` has been decided, across restarts of the consumer.
+
+        At once while nothing is delivered at all.
+        """
+        while self._options.enabled and self.ledger.live < seq:
+            await self.ledger.moved()
 
     async def _run_once(self) -> None:
         ledger = self.ledger
+        receipts = Receipts(self._log, self._hooks, ledger)
         async with anyio.create_task_group() as recording:
             recording.start_soon(ledger.run_flushes)
             async with anyio.create_task_group() as performing:
                 attempts = self._attempts(performing)
                 async with anyio.create_task_group() as deciding:
-                    consumer = self._consumer(attempts, deciding)
+                    consumer = Consumer(
+                        self._log,
+                        self._projections,
+                        self._hooks,
+                        self._sources,
+                        ledger,
+                        receipts,
+                        attempts,
+                        deciding,
+                    )
                     deciding.start_soon(consumer.run)
-                    deciding.start_soon(attempts.run_schedule)
-                    deciding.start_soon(ledger.run_receipts)
+                    deciding.start_soon(attempts.run_timetable)
+                    deciding.start_soon(receipts.run)
                     await self._stopping.wait()
                     deciding.cancel_scope.cancel()
                 attempts.close()
                 drain = self._options.drain_timeout
                 performing.cancel_scope.deadline = anyio.current_time() + drain
             recording.cancel_scope.cancel()
-        await ledger.append_receipts()
+        await receipts.append(ledger.outboxes.values())
         await ledger.flush()
 
     def _attempts(self, performing: TaskGroup) -> Attempts:
@@ -173,42 +189,14 @@ class DeliveryService:
             clock=lambda: time.time_ns() // 1000,
             jitter=random.random,
         )
-        self.ledger.flushed = admission.wake_all
-        self.ledger.woken = attempts.pump
+        self.ledger.flushed = admission.flushed
+        self.ledger.woken = attempts.start_due
         return attempts
 
-    def _consumer(self, attempts: Attempts, lanes: TaskGroup) -> Consumer:
-        return Consumer(
-            self._log,
-            self._projections,
-            self._hooks,
-            self._sources,
-            self.ledger,
-            attempts,
-            lanes,
-            poison=frozenset(key for key, n in self._crashes.items() if n >= _POISONED_AT),
-        )
-
-    async def _restore(self) -> None:
-        loaded = await self._store.load()
-        if loaded.cursor is None:
-            await self.ledger.recover()
-            return
-        try:
-            await self._log.verify(loaded.cursor)
-        except LogDiverged as error:
-            raise LogDiverged(
-                f"state.db is of another log or a later state of this one: {error}."
-                " Delete it to go on from what the log says; deliveries may be repeated"
-            ) from error
-        self.ledger.restore(loaded)
-
-
-def _poison(group: BaseExceptionGroup[BaseException]) -> list[tuple[str, int]]:
-    found = []
-    for error in group.exceptions:
-        if isinstance(error, BaseExceptionGroup):
-            found.extend(_poison(error))
-        elif isinstance(error, PoisonError):
-            found.append(error.poison)
-    return found
+    async def _reload(self) -> None:
+        """Start again from what is on disk; whoever waits on the old ledger turns to the new."""
+        await self._store.reopen()
+        ledger = Ledger(self._log, self._store, self._hooks)
+        await ledger.load()
+        self.ledger, old = ledger, self.ledger
+        old.announce()

@@ -38,7 +38,6 @@ _WRITER_PRAGMAS: Mapping[str, int] = {
     "page_size": PAGE_SIZE,
     "auto_vacuum": 2,  # incremental; only takes effect before the first table
     "cache_size": -32 * 1024,  # KiB; a batch must fit, or it spills into the WAL before COMMIT
-    "wal_autocheckpoint": 0,  # the writer says when: not between a caller and its answer
     "journal_size_limit": WAL_LIMIT,
     "secure_delete": 1,  # what is erased is overwritten
     "fullfsync": 1,  # macOS: fsync alone does not reach the disk
@@ -68,17 +67,24 @@ class Database:
         synchronous: Synchronous = "FULL",
         application_id: int = 0,
         migrations: Sequence[str] = (),
+        autocheckpoint_pages: int = 0,
     ) -> AsyncIterator[Self]:
         """Open `path`, bring its schema up to date, close it at the end whatever happens.
 
-        `readonly` opens an existing file for reading only, and leaves it unmigrated.
+        `readonly` opens an existing file for reading only, and leaves it unmigrated. Commits move
+        a WAL of `autocheckpoint_pages` into the file; with 0 that is left to the caller.
         Raises LogTooNew, LogDamaged when the file is no database or another application's, and
         sqlite3.Error.
         """
         if readonly:
             database = cls(partial(_open_reader, path))
         else:
-            database = cls(partial(_open_writer, path, synchronous, application_id, migrations))
+            settings: dict[str, int | str] = {
+                "journal_mode": "wal",
+                "synchronous": _SYNCHRONOUS[synchronous],
+                "wal_autocheckpoint": autocheckpoint_pages,
+            }
+            database = cls(partial(_open_writer, path, settings, application_id, migrations))
         with anyio.CancelScope(shield=True):
             await database._start()
         try:
@@ -144,6 +150,7 @@ class Database:
     def _open(self) -> sqlite3.Connection:
         # An error is kept until the thread is up: aiosqlite leaves a thread that failed to connect
         # behind, to report to an event loop that may be gone by then.
+        self._refusal = None
         try:
             self._sqlite = self._connect()
         except Exception as error:
@@ -165,7 +172,10 @@ def _open_reader(path: Path) -> sqlite3.Connection:
 
 
 def _open_writer(
-    path: Path, synchronous: Synchronous, application_id: int, migrations: Sequence[str]
+    path: Path,
+    settings: Mapping[str, int | str],
+    application_id: int,
+    migrations: Sequence[str],
 ) -> sqlite3.Connection:
     # Not for an existing file: closing a second descriptor of it would drop SQLite's locks.
     with suppress(FileExistsError):
@@ -174,7 +184,7 @@ def _open_writer(
     def prepare(connection: sqlite3.Connection) -> None:
         empty = _is_empty(connection, path, application_id)
         _pragmas(connection, _WRITER_PRAGMAS)
-        _pragmas(connection, {"journal_mode": "wal", "synchronous": _SYNCHRONOUS[synchronous]})
+        _pragmas(connection, settings)
         if empty:
             _pragmas(connection, {"application_id": application_id})
         migrate(connection, migrations)

@@ -3,8 +3,9 @@
 Not resident: the items are looked up in `view.db` by key range, so their number costs no memory.
 
     <hook>/fact/<position>           every fact, in log order
-    <hook>/settled/<upto>            receipts, by the end of their range
+    <hook>/settled/<upto>            receipts, by the end of their range unless it is empty
     <hook>/event/<seq>/<position>    what concerns one event: failed, parked, resent, late, ...
+                                     (without the lists of other events)
 """
 
 from collections.abc import Iterable
@@ -48,11 +49,15 @@ def evolve(event: RecordedEvent) -> dict[str, Fact]:
     public = msgspec.json.decode(msgspec.json.encode(body))
     public.pop("data", None)
     fact = Fact(position=event.seq, time_us=event.time_us, type=event.type, body=public)
-    keys = [f"{hook_id}/fact/{event.seq:020d}"]
-    if isinstance(body, DeliveriesSettled):
-        keys.append(f"{hook_id}/settled/{body.upto:020d}")
-    keys.extend(f"{hook_id}/event/{seq:020d}/{event.seq:020d}" for seq in _concerned(body))
-    return dict.fromkeys(keys, fact)
+    items = {f"{hook_id}/fact/{event.seq:020d}": fact}
+    if isinstance(body, DeliveriesSettled) and body.after < body.upto:
+        items[f"{hook_id}/settled/{body.upto:020d}"] = fact
+    alone = msgspec.structs.replace(
+        fact, body={name: value for name, value in public.items() if not isinstance(value, list)}
+    )
+    for seq in _concerned(body):
+        items[f"{hook_id}/event/{seq:020d}/{event.seq:020d}"] = alone
+    return items
 
 
 def _concerned(body: Event) -> Iterable[int]:

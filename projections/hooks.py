@@ -158,11 +158,14 @@ def _ended(history: History, seq: int) -> History:
     return [*history[:-1], msgspec.structs.replace(history[-1], until=seq)]
 
 
+Subscription = tuple[str, str | None]
+"""(source, event); None stands for every event of the source."""
+
 _SUBSCRIPTIONS_REMEMBERED = 10_000
 
 
 class Hooks:
-    """The registry in memory. Lookups by source are remembered until a hook changes."""
+    """The registry in memory. Lookups by subscription are remembered until a hook changes."""
 
     name = "hooks"
     version = 1
@@ -171,10 +174,10 @@ class Hooks:
 
     def __init__(self) -> None:
         self._items: dict[str, History] = {}
-        self._by_source: dict[str, dict[str, History]] = {}
+        self._subscribed: dict[Subscription, dict[str, History]] = {}
         self._changed_at = 0
-        # What is in force after `_changed_at`, by subscription; dropped by every change.
-        self._latest: dict[tuple[str, str | None], tuple[Hook, ...]] = {}
+        # What is in force after `_changed_at`; dropped by every change.
+        self._latest: dict[Subscription, tuple[Hook, ...]] = {}
 
     def evolve(self, event: RecordedEvent) -> dict[str, History]:
         return evolve(self._items, event)
@@ -183,14 +186,15 @@ class Hooks:
         for hook_id, history in changes.items():
             self._items[hook_id] = history
             for version in history:
-                self._by_source.setdefault(version.hook.source, {})[hook_id] = history
+                subscription = (version.hook.source, version.hook.event)
+                self._subscribed.setdefault(subscription, {})[hook_id] = history
                 self._changed_at = max(self._changed_at, version.since, version.until or 0)
         if changes:
             self._latest.clear()
 
     def clear(self) -> None:
         self._items.clear()
-        self._by_source.clear()
+        self._subscribed.clear()
         self._latest.clear()
         self._changed_at = 0
 
@@ -199,13 +203,14 @@ class Hooks:
 
         None stands for the hooks that want every event of the source.
         """
+        subscription = (source, event)
         if seq <= self._changed_at:
-            return self._as_of(source, event, seq)
-        latest = self._latest.get((source, event))
+            return self._as_of(subscription, seq)
+        latest = self._latest.get(subscription)
         if latest is None:
             if len(self._latest) >= _SUBSCRIPTIONS_REMEMBERED:
                 self._latest.clear()
-            latest = self._latest[source, event] = self._as_of(source, event, seq)
+            latest = self._latest[subscription] = self._as_of(subscription, seq)
         return latest
 
     def as_of(self, hook_id: str, seq: int) -> Hook | None:
@@ -221,6 +226,25 @@ class Hooks:
         history = self._items.get(hook_id)
         return history[-1].hook if history and history[-1].until is None else None
 
+    def over_until(self, hook_id: str) -> int:
+        """The position up to which nothing concerns the hook any more, 0 for an unknown one.
+
+        What happened before its creation never did. Its deletion is the end of everything, also
+        for a hook that is created again under the same id.
+        """
+        history = self.history(hook_id)
+        if not history:
+            return 0
+        if history[-1].until is not None:
+            return history[-1].until
+        later = reversed(history)
+        born = next(later).since
+        for version in later:
+            if version.until != born:
+                break
+            born = version.since
+        return born - 1
+
     def workspace(self, hook_id: str) -> str:
         """The workspace of a hook, also of a deleted one; empty for an unknown one."""
         history = self._items.get(hook_id)
@@ -234,11 +258,9 @@ class Hooks:
         """Every hook in force now."""
         return [h[-1].hook for h in self._items.values() if h[-1].until is None]
 
-    def _as_of(self, source: str, event: str | None, seq: int) -> tuple[Hook, ...]:
-        found = (_version_at(h, seq) for h in self._by_source.get(source, {}).values())
-        return tuple(
-            hook for hook in found if hook and (hook.source, hook.event) == (source, event)
-        )
+    def _as_of(self, subscription: Subscription, seq: int) -> tuple[Hook, ...]:
+        found = (_version_at(h, seq) for h in self._subscribed.get(subscription, {}).values())
+        return tuple(hook for hook in found if hook and (hook.source, hook.event) == subscription)
 
 
 def _version_at(history: History, seq: int) -> Hook | None:

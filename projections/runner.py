@@ -1,24 +1,25 @@
 """Folds the log into the read models, and keeps their items where a cold start finds them.
 
 Promises: an event is applied to memory before anyone waiting for its position goes on; changed
-items and the checkpoint reach `view.db` in one transaction; a file that is missing, older, damaged
-or from another log is rebuilt from the log. Folding never has an effect.
+items and the checkpoint reach `view.db` in one transaction; a file that is missing, damaged, from
+another program version or from another log is rebuilt from the log. Folding never has an effect.
 Not promised: that `view.db` is up to date. It is a snapshot, nothing reads it but the next start
-and lookups of models that are not resident.
+and lookups of models that are not resident; while the disk is full it falls behind.
 """
 
 import logging
 import sqlite3
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any, Final
 
 import anyio
+import anyio.to_thread
 import msgspec
 
 from eventstore.database import Database
-from eventstore.errors import LogDiverged
+from eventstore.errors import LogDamaged, LogDiverged, LogTooNew
 from eventstore.log import EventLog
 from eventstore.records import Checkpoint, Kind
 
@@ -31,6 +32,12 @@ _FOLDED: Final = (Kind.CONFIG, Kind.DELIVERY, Kind.SYSTEM)
 _PAGE: Final = 1000
 # How long delivery facts may stay unfolded when no configuration changes, in seconds.
 _LAG: Final = 0.2
+# How long until a snapshot that could not be written is tried again, in seconds.
+_RETRY_SAVE: Final = 1.0
+_AUTOCHECKPOINT_PAGES: Final = 1000
+
+# What says that a file is of no use. The log has everything that is in there.
+_UNUSABLE: Final = (sqlite3.DatabaseError, LogDamaged, LogTooNew, msgspec.DecodeError)
 
 SCHEMA: Final = (
     """
@@ -69,10 +76,10 @@ class Projections:
         self._database = database
         self._models = models
         self.position = 0
+        self._stored = 0  # view.db has what was changed up to here
         self._moved = anyio.Event()
-        # Changed items not yet in view.db; `_run` alone adds to and clears it.
+        # Changed items not yet in view.db.
         self._unsaved: dict[tuple[str, str], bytes | None] = {}
-        self._saved = anyio.Event()
 
     @classmethod
     @asynccontextmanager
@@ -80,20 +87,27 @@ class Projections:
         cls, log: EventLog, directory: Path, models: Sequence[ReadModel]
     ) -> AsyncIterator["Projections"]:
         """Load the snapshot, or rebuild, and fold the rest of the log before yielding."""
-        async with Database.open(
-            directory / "view.db", migrations=SCHEMA, synchronous="NORMAL"
-        ) as database:
-            projections = cls(log, database, models)
-            await projections._load()
+        path = directory / "view.db"
+        async with AsyncExitStack() as stack:
+            try:
+                projections = await cls._load(stack, log, path, models)
+            except _UNUSABLE as error:
+                if isinstance(error, sqlite3.OperationalError):  # the disk's fault, not the file's
+                    raise
+                _logger.warning("view.db cannot be used and is made anew: %s", error)
+                await stack.aclose()
+                await anyio.to_thread.run_sync(_discard, directory)
+                projections = await cls._load(stack, log, path, models)
             await projections._catch_up()
             yield projections
 
     async def run(self) -> None:
         """Follow the log until cancelled."""
         while True:
-            await self._log.wait(self.position)
-            with anyio.move_on_after(_LAG):
-                await self._log.wait_config(self.position)
+            with anyio.move_on_after(_RETRY_SAVE if self._unsaved else None):
+                await self._log.wait(self.position)
+                with anyio.move_on_after(_LAG):
+                    await self._log.wait_config(self.position)
             await self._catch_up()
 
     async def wait_applied(self, seq: int) -> None:
@@ -101,41 +115,62 @@ class Projections:
         while self.position < seq:
             await self._moved.wait()
 
-    async def rebuild(self) -> None:
-        """Forget everything and fold the log from its first event."""
-        await self._database.transact(_clear)
-        for model in self._models:
-            model.clear()
-        self.position = self._log.first - 1
-        await self._catch_up()
+    async def wait_stored(self, seq: int) -> None:
+        """Return once `lookup` finds what the event at `seq` changed."""
+        while self._stored < seq:
+            await self._moved.wait()
 
     async def lookup(
         self, model: ReadModel, start: str, end: str, *, limit: int, reverse: bool = False
     ) -> list[Any]:
-        """Stored items with start <= key < end, in key order; all that was applied is found."""
-        while self._unsaved:
-            await self._saved.wait()
+        """Stored items with start <= key < end, in key order."""
         query = _RANGE_BACK if reverse else _RANGE
         rows = await self._database.run(_select, query, (model.name, start, end, limit))
         return [msgspec.json.decode(value, type=model.item) for (value,) in rows]
 
-    async def _load(self) -> None:
+    @classmethod
+    async def _load(
+        cls, stack: AsyncExitStack, log: EventLog, path: Path, models: Sequence[ReadModel]
+    ) -> "Projections":
+        """Take over the snapshot, or an empty one when it does not fit the log or the models."""
+        opening = Database.open(
+            path,
+            migrations=SCHEMA,
+            synchronous="NORMAL",
+            autocheckpoint_pages=_AUTOCHECKPOINT_PAGES,
+        )
+        projections = cls(log, await stack.enter_async_context(opening), models)
+        if await projections._fits():
+            await projections._take_over()
+        else:
+            await projections._forget()
+        return projections
+
+    async def _fits(self) -> bool:
         row = await self._database.run(_read_checkpoint)
         if row is None or row[3] != self._signature():
-            await self.rebuild()
-            return
+            return False
         try:
             await self._log.verify(Checkpoint(row[0], row[1], row[2]))
         except LogDiverged as error:
             _logger.warning("view.db does not belong to this log and is rebuilt: %s", error)
-            await self.rebuild()
-            return
+            return False
+        self.position = row[1]
+        return True
+
+    async def _take_over(self) -> None:
         for model in self._models:
             if model.resident:
                 rows = await self._database.run(_select, _READ_ITEMS, (model.name,))
                 decoder: msgspec.json.Decoder[Any] = msgspec.json.Decoder(model.item)
+                model.clear()
                 model.apply({key: decoder.decode(value) for key, value in rows})
-        self.position = row[1]
+
+    async def _forget(self) -> None:
+        await self._database.transact(_clear)
+        for model in self._models:
+            model.clear()
+        self.position = self._log.first - 1
 
     async def _catch_up(self) -> None:
         while self.position < self._log.head:
@@ -145,10 +180,9 @@ class Projections:
                 for model in self._models:
                     self._fold(model, model.evolve(event))
             self.position = page[-1].seq if page else head
-            self._moved.set()
-            self._moved = anyio.Event()
-            if self._unsaved:
-                await self._save()
+            self._announce()
+            await self._save()
+        await self._save()
 
     def _fold(self, model: ReadModel, changes: Any) -> None:
         if not changes:
@@ -158,16 +192,32 @@ class Projections:
         model.apply(changes)
 
     async def _save(self) -> None:
-        checkpoint = await self._log.checkpoint(self.position)
-        puts = [(m, k, v) for (m, k), v in self._unsaved.items() if v is not None]
-        deletes = [key for key, value in self._unsaved.items() if value is None]
-        self._unsaved.clear()
-        await self._database.transact(_store, puts, deletes, checkpoint, self._signature())
-        self._saved.set()
-        self._saved = anyio.Event()
+        """Write the snapshot; what a full disk does not take is kept for the next time."""
+        position = self.position
+        if self._unsaved:
+            checkpoint = await self._log.checkpoint(position)
+            puts = [(m, k, v) for (m, k), v in self._unsaved.items() if v is not None]
+            deletes = [key for key, value in self._unsaved.items() if value is None]
+            try:
+                await self._database.transact(_store, puts, deletes, checkpoint, self._signature())
+            except sqlite3.OperationalError as error:
+                _logger.warning("view.db cannot be written now: %s", error)
+                return
+            self._unsaved.clear()
+        self._stored = position
+        self._announce()
+
+    def _announce(self) -> None:
+        self._moved.set()
+        self._moved = anyio.Event()
 
     def _signature(self) -> str:
         return " ".join(f"{model.name}:{model.version}" for model in self._models)
+
+
+def _discard(directory: Path) -> None:
+    for leftover in directory.glob("view.db*"):
+        leftover.unlink()
 
 
 def _read_checkpoint(connection: sqlite3.Connection) -> tuple[str, int, bytes, str] | None:

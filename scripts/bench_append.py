@@ -4,13 +4,11 @@ The baseline writes the same tables with the same indexes, settings, ids and has
 large as our callers are many. It answers nobody, checks nothing, and has no event loop.
 """
 
-import hmac
 import os
 import sqlite3
 import time
 from collections.abc import Iterator
 from contextlib import closing
-from hashlib import sha256
 from pathlib import Path
 
 import anyio
@@ -18,7 +16,7 @@ import anyio.to_thread
 import msgspec
 
 from eventstore import Append, EventLog, Kind, NewEvent, schema
-from eventstore.envelope import uuid7
+from eventstore.envelope import body_digest, leaf_hash, uuid7
 from scripts.measurement import Result, result
 
 CALLERS = (1, 10, 64, 1000)
@@ -113,6 +111,5 @@ def _rows(seq: int, count: int) -> Iterator[tuple[object, ...]]:
         columns = (number, STREAM, number - 1, event_id, "event_emitted", 1, 1, wall_us, wall_us)
         names = ("", None, None, None)
         head = msgspec.json.encode((*columns[:3], event_id.hex(), *columns[4:], *names))
-        digest = hmac.digest(salt, BODY, "sha256")
-        leaf = sha256(b"\0" + head + digest).digest()
-        yield (*columns, *names, salt, digest, leaf, BODY)
+        digest = body_digest(salt, BODY)
+        yield (*columns, *names, salt, digest, leaf_hash(head, digest), BODY)

@@ -21,6 +21,7 @@ from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
+from starlette.types import ASGIApp
 
 from api.app import create_app
 from api.emission import Emission, Emitter
@@ -175,9 +176,14 @@ async def _serve(role: str, directory: Path) -> None:
         )
 
 
-async def _listen(app: Starlette) -> None:
+async def _listen(app: ASGIApp) -> None:
     config = uvicorn.Config(
-        app, access_log=False, log_level="warning", lifespan="off", http="httptools"
+        app,
+        access_log=False,
+        log_level="warning",
+        lifespan="off",
+        http="httptools",
+        proxy_headers=False,
     )
     with socket.create_server(("127.0.0.1", 0), backlog=config.backlog) as listener:
         print(listener.getsockname()[1], flush=True)

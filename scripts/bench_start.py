@@ -10,6 +10,7 @@ from eventstore.events import EntityCreated, EventEmitted
 from projections.deliveries import Deliveries
 from projections.entities import Entities
 from projections.hooks import Hooks
+from projections.model import ReadModel
 from projections.runner import Projections
 from projections.sources import Sources
 from projections.tables import DEFAULT_WORKSPACE, TABLES
@@ -58,6 +59,6 @@ def _consumer(number: int) -> NewEvent:
 async def _start(directory: Path) -> float:
     start = time.perf_counter()
     async with EventLog.open(directory) as log:
-        models = [Hooks(), Sources(TABLES), Entities(), Deliveries()]
+        models: list[ReadModel] = [Hooks(), Sources(TABLES), Entities(), Deliveries()]
         async with Projections.open(log, directory, models):
             return 1 / (time.perf_counter() - start)

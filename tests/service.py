@@ -16,7 +16,7 @@ import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar, overload
 
 import anyio
 import httpx
@@ -38,7 +38,11 @@ def environment(**more: str) -> dict[str, str]:
     return {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT), "LC_ALL": "C.UTF-8", **more}
 
 
-async def until(probe: Callable[[], T | Awaitable[T]], *, within: float = 15.0) -> T:
+@overload
+async def until(probe: Callable[[], Awaitable[T | None]], *, within: float = ...) -> T: ...
+@overload
+async def until(probe: Callable[[], T | None], *, within: float = ...) -> T: ...
+async def until(probe: Callable[[], Any], *, within: float = 15.0) -> Any:
     """What `probe` answers, asked again and again until it is something. `within` is in seconds.
 
     The only place in these tests that waits by the clock: what another process does sets no event.
@@ -48,9 +52,9 @@ async def until(probe: Callable[[], T | Awaitable[T]], *, within: float = 15.0) 
             answer = probe()
             found = await answer if inspect.isawaitable(answer) else answer
             if found:
-                return cast(T, found)
+                return found
             await anyio.sleep(_TICK)
-    raise AssertionError(f"did not happen within {within:g} s: {inspect.getsource(probe).strip()}")
+    raise AssertionError(f"not within {within:g} s: {inspect.getsource(probe).strip()}")
 
 
 class Service:
@@ -133,7 +137,7 @@ async def serving(
     *,
     log_format: str = "json",
     through: Sequence[str] = (),
-    **settings: object,
+    **settings: Any,
 ) -> AsyncIterator[Service]:
     """A service on a free port with its data in `directory`; killed at the end if it still runs.
 

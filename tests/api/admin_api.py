@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import anyio
 import httpx
-from starlette.applications import Starlette
+from starlette.types import ASGIApp
 
 from api.admin import Admin
 from api.app import create_app
@@ -78,7 +78,7 @@ class Deliveries:
 class Api(NamedTuple):
     """The application, a client that calls it, and what stands behind it."""
 
-    app: Starlette
+    app: ASGIApp
     client: httpx.AsyncClient
     log: EventLog
     sources: Sources

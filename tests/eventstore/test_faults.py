@@ -101,19 +101,39 @@ def other_program(directory: Path) -> Iterator[sqlite3.Connection]:
 
 
 async def test_a_foreign_event_is_noticed(directory: Path) -> None:
-    """Somebody wrote into the file: the batch is refused, then the log goes on after it."""
+    """Somebody wrote into the file: it is not read as if the log had stored it, the next batch is
+    refused, then the log goes on after it.
+    """
     async with EventLog.open(directory) as log:
         await log.append(of(created()))
         with other_program(directory) as other:
             other.execute("CREATE TEMP TABLE copy AS SELECT * FROM event")
             other.execute("UPDATE copy SET seq = 2, version = 1, time_us = time_us + 1")
             other.execute("INSERT INTO event SELECT * FROM copy")
+        readable = await log.read(0)
         with pytest.raises(LogUnavailable, match="another program wrote"):
             await log.append(of(emitted()))
         answer = await log.append(of(emitted()))
 
+        assert [event.seq for event in readable] == [1]
         assert answer == Appended((3,))
         assert [event.seq for event in await log.read(0)] == [1, 2, 3]
+
+
+async def test_a_batch_that_fails_halfway_leaves_nothing(log: EventLog, directory: Path) -> None:
+    """Its events were written when its identities could not be: they are gone again."""
+    append = Append(events=(emitted(), created()), idempotency=Idempotency("key", b"request"))
+    with other_program(directory) as other:
+        other.execute(
+            "CREATE TRIGGER no BEFORE INSERT ON identity BEGIN SELECT RAISE(ABORT, 'no'); END"
+        )
+        with pytest.raises(LogUnavailable, match="another program"):
+            await log.append(append)
+        other.execute("DROP TRIGGER no")
+
+    assert log.head == 0
+    assert await log.append(append) == Appended((1, 2))
+    assert [event.version for event in await log.read(0)] == [0, 0]
 
 
 async def test_another_writer_is_not_waited_for_for_ever(log: EventLog, directory: Path) -> None:

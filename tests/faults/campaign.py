@@ -30,7 +30,7 @@ PRODUCERS = 8
 IN_FLIGHT = 64
 """Attempts under way at most: four hooks with 16 each."""
 
-SETTINGS = {"hook_concurrency": IN_FLIGHT // 4, "total_concurrency": IN_FLIGHT}
+SETTINGS: dict[str, Any] = {"hook_concurrency": IN_FLIGHT // 4, "total_concurrency": IN_FLIGHT}
 DERIVED = ("view.db*", "state.db*")
 
 EVERYTHING, SOME, PEOPLE, REFUSING = "/everything", "/some", "/people", "/status/400"
@@ -48,6 +48,16 @@ _AGAIN = 0.02
 
 _SAMPLE = 100
 """Events whose fate is asked for, hook by hook; asking for all takes too long."""
+
+
+class Summary(msgspec.Struct, frozen=True):
+    """A campaign in numbers."""
+
+    attempted: int
+    acknowledged: int
+    stored: int
+    deliveries: int
+    repeated: int  #: after that kill which repeated most
 
 
 class Campaign:
@@ -88,6 +98,18 @@ class Campaign:
                     path.unlink()
             rebuilt = await self._recover()
         return list(self._violations(live, rebuilt))
+
+    def summary(self) -> Summary:
+        """How much was done, as a measure of what no violation means."""
+        arrivals = list(read_arrivals(read_log(self._seen)))
+        lost = checks.lost_completions(arrivals)
+        return Summary(
+            attempted=len(self.attempted),
+            acknowledged=len(self.acknowledged) + len(self.created),
+            stored=len(read_stored(self._data / "log.db")),
+            deliveries=len({arrival.delivery for arrival in arrivals}),
+            repeated=max(lost.values(), default=0),
+        )
 
     async def _configure(self, service: Service) -> None:
         for event in ("a", "b"):
@@ -137,11 +159,12 @@ class Campaign:
 
     async def _state(self, service: Service) -> dict[str, object]:
         state: dict[str, object] = {}
-        for path in ("/event-hooks", "/consumers", "/event-hooks/sources"):
+        for path in ("/event-hooks", "/consumers"):
             state[path] = await pages(service, path)
         for hook in await pages(service, "/event-hooks"):
             parked = await pages(service, f"/event-hooks/{hook['id']}/parked")
             state[f"parked for {hook['id']}"] = [each["id"] for each in parked]
+        state["/event-hooks/sources"] = await service.get("/event-hooks/sources")
         positions = sorted(self.acknowledged.values())
         for position in Random(self._seed).choices(positions, k=_SAMPLE):  # noqa: S311
             state[f"the fate of {position}"] = await service.states(position)
@@ -162,8 +185,7 @@ class Campaign:
 
     async def _emit(self, client: httpx.AsyncClient, names: list[str], event: str) -> None:
         events = [
-            {"source": "team", "event": event, "data": {"name": name}, "id": name}
-            for name in names
+            {"source": "team", "event": event, "data": {"name": name}, "id": name} for name in names
         ]
         self.batches.append(names)
         answer = await self._insist(client, "/events", events)
@@ -187,9 +209,7 @@ class Campaign:
                 return answer.raise_for_status().json()
             await anyio.sleep(_AGAIN)
 
-    def _violations(
-        self, live: dict[str, object], rebuilt: dict[str, object]
-    ) -> Iterator[str]:
+    def _violations(self, live: dict[str, object], rebuilt: dict[str, object]) -> Iterator[str]:
         for file in ("log.db", "state.db", "view.db"):
             if (found := integrity(self._data / file)) != "ok":
                 yield f"{file} is damaged: {found}"
@@ -224,14 +244,12 @@ async def receiving(log: Path) -> AsyncIterator[str]:
             process.kill()
 
 
-async def pages(service: Service, path: str) -> list[dict[str, Any]] | dict[str, Any]:
-    """All entries of a list, or what is no list as it is."""
+async def pages(service: Service, path: str) -> list[dict[str, Any]]:
+    """All entries of a list."""
     found: list[dict[str, Any]] = []
     following: str | None = f"{path}?size=1000"
     while following is not None:
         page = await service.get(following)
-        if not isinstance(page["data"], list):
-            return dict(page["data"])
         found += page["data"]
         following = page["next"]
     return found
@@ -255,7 +273,10 @@ def read_stored(path: Path) -> list[Stored]:
         ).fetchall()
     finally:
         connection.close()
-    return [Stored(seq, stream, version, _name(type_, body)) for seq, stream, version, type_, body in rows]
+    return [
+        Stored(seq, stream, version, _name(type_, body))
+        for seq, stream, version, type_, body in rows
+    ]
 
 
 def _name(type_: str, body: bytes) -> str | None:

@@ -50,9 +50,7 @@ def stored_were_attempted(attempted: Collection[str], stored: Sequence[Stored]) 
             yield f"{name} is stored at {places}"
 
 
-def batches_are_whole(
-    batches: Iterable[Sequence[str]], stored: Sequence[Stored]
-) -> Iterator[str]:
+def batches_are_whole(batches: Iterable[Sequence[str]], stored: Sequence[Stored]) -> Iterator[str]:
     """Events of one request are all there, in order and side by side, or none is."""
     places = _places(stored)
     for batch in batches:
@@ -107,20 +105,25 @@ def deliveries_have_one_id(arrivals: Iterable[Arrival]) -> Iterator[str]:
             yield f"{delivery} stands for {sorted(what)}"
 
 
-def repeats_are_bounded(arrivals: Iterable[Arrival], in_flight: int) -> Iterator[str]:
+def repeats_are_bounded(arrivals: Sequence[Arrival], in_flight: int) -> Iterator[str]:
     """Only a crash repeats a delivery, and each crash at most `UNFLUSHED` and those in flight."""
+    for arrival, count in Counter(arrivals).items():
+        if count > 1:
+            yield f"{arrival.name} came to {arrival.hook} {count} times in run {arrival.run}"
+    for run, count in lost_completions(arrivals).items():
+        if count > UNFLUSHED + in_flight:
+            yield f"the end of run {run} repeated {count} deliveries"
+
+
+def lost_completions(arrivals: Iterable[Arrival]) -> Counter[int]:
+    """By run: how many of its deliveries came again in a later one."""
     last: dict[str, int] = {}
     lost: Counter[int] = Counter()
     for arrival in arrivals:
-        before = last.get(arrival.delivery)
-        if before == arrival.run:
-            yield f"{arrival.name} came to {arrival.hook} twice in run {arrival.run}"
-        elif before is not None:
-            lost[before] += 1
+        before = last.get(arrival.delivery, arrival.run)
+        lost[before] += before != arrival.run
         last[arrival.delivery] = arrival.run
-    for run, count in lost.items():
-        if count > UNFLUSHED + in_flight:
-            yield f"the end of run {run} repeated {count} deliveries"
+    return lost
 
 
 def states_are_equal(live: Mapping[str, object], rebuilt: Mapping[str, object]) -> Iterator[str]:

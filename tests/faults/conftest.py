@@ -3,6 +3,7 @@
 import os
 import shutil
 from collections.abc import AsyncIterator
+from typing import NoReturn
 
 import pytest
 
@@ -20,6 +21,12 @@ def strace() -> str:
     """The tracer that makes system calls fail."""
     path = shutil.which("strace")
     if path is None:
-        message = "strace is not installed"
-        pytest.fail(message) if "CI" in os.environ else pytest.skip(message)
+        skip("strace is not installed")
     return path
+
+
+def skip(reason: str) -> NoReturn:
+    """Skip the test, or fail where everything must be there."""
+    if "CI" in os.environ:
+        pytest.fail(reason)
+    pytest.skip(reason)
