@@ -173,6 +173,8 @@ class DeliveryService:
                 drain = self._options.drain_timeout
                 performing.cancel_scope.deadline = anyio.current_time() + drain
             recording.cancel_scope.cancel()
+        # Twice: the first may only finish what a crash interrupted, and say nothing new.
+        await receipts.append(ledger.outboxes.values())
         await receipts.append(ledger.outboxes.values())
         await ledger.flush()
 

@@ -138,8 +138,22 @@ def slowly(data: bytes, every: float) -> Behaviour:
     return behave
 
 
+def second_try() -> Behaviour:
+    """503 to a delivery that comes for the first time, 200 from then on."""
+    seen: set[str | None] = set()
+
+    async def behave(exchange: Exchange) -> bool:
+        delivery = exchange.request.header("webhook-id")
+        known = delivery in seen
+        seen.add(delivery)
+        return await answer(200 if known else 503)(exchange)
+
+    return behave
+
+
 BY_PATH: dict[str, Behaviour] = {
     "/hang": hang,
+    "/second-try": second_try(),
     "/close": close,
     "/garbage": raw(b"\x00\xffthis is not HTTP\r\n\r\n"),
     "/truncated": raw(b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\nonly this"),

@@ -32,8 +32,10 @@ async def hook(service: Service, handler: str, **config: object) -> str:
 
 def children(pid: int) -> list[int]:
     """The processes that `pid` has started and that still run."""
-    listed = Path(f"/proc/{pid}/task/{pid}/children").read_text()
-    return [int(child) for child in listed.split()]
+    listed = Path(f"/proc/{pid}/task/{pid}/children")
+    if not listed.exists():
+        pytest.skip("this system does not say which processes a process has started")
+    return [int(child) for child in listed.read_text().split()]
 
 
 def running(pid: int) -> bool:

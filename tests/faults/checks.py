@@ -90,6 +90,13 @@ def matches_are_delivered(
             yield f"{hook} got {sorted(strange)}, which are not stored or not for it"
 
 
+def failures_are_tried_again(arrivals: Iterable[Arrival]) -> Iterator[str]:
+    """For a receiver that takes nothing at the first attempt: there was another one."""
+    for (hook, name), count in Counter((each.hook, each.name) for each in arrivals).items():
+        if count < 2:
+            yield f"{name} failed to reach {hook} and was not tried again"
+
+
 def deliveries_have_one_id(arrivals: Iterable[Arrival]) -> Iterator[str]:
     """A repeated delivery has its old id, and no two deliveries share one."""
     ids: defaultdict[tuple[str, str], set[str]] = defaultdict(set)
@@ -113,6 +120,13 @@ def repeats_are_bounded(arrivals: Sequence[Arrival], in_flight: int) -> Iterator
     for run, count in lost_completions(arrivals).items():
         if count > UNFLUSHED + in_flight:
             yield f"the end of run {run} repeated {count} deliveries"
+
+
+def rebuilding_calls_nobody(arrivals: Iterable[Arrival], run: int) -> Iterator[str]:
+    """A service that stopped properly owes nothing, also when its state is made from the log."""
+    for arrival in arrivals:
+        if arrival.run >= run:
+            yield f"{arrival.name} came to {arrival.hook} again when the state was rebuilt"
 
 
 def lost_completions(arrivals: Iterable[Arrival]) -> Counter[int]:

@@ -7,8 +7,10 @@ from tests.faults.checks import (
     acknowledged_are_stored_once,
     batches_are_whole,
     deliveries_have_one_id,
+    failures_are_tried_again,
     matches_are_delivered,
     positions_have_no_holes,
+    rebuilding_calls_nobody,
     repeats_are_bounded,
     states_are_equal,
     stored_were_attempted,
@@ -78,6 +80,12 @@ def test_matches_are_delivered() -> None:
     assert list(matches_are_delivered({"other": {"x"}}, ARRIVALS)) != []
 
 
+def test_failures_are_tried_again() -> None:
+    """It notices a delivery of which there was one attempt only."""
+    assert list(failures_are_tried_again(ARRIVALS[1:3])) == []
+    assert list(failures_are_tried_again(ARRIVALS[1:4])) != []
+
+
 def test_deliveries_have_one_id() -> None:
     """It notices a repetition under a new id, and an id used for two deliveries."""
     assert list(deliveries_have_one_id(ARRIVALS)) == []
@@ -94,6 +102,12 @@ def test_repeats_are_bounded() -> None:
     assert list(repeats_are_bounded([*ARRIVALS, ARRIVALS[-1]], 0)) != []
     assert list(repeats_are_bounded([*first, *again], 3)) == []
     assert list(repeats_are_bounded([*first, *again], 2)) != []
+
+
+def test_rebuilding_calls_nobody() -> None:
+    """It notices a delivery after the last one of the living service."""
+    assert list(rebuilding_calls_nobody(ARRIVALS, run=2)) == []
+    assert list(rebuilding_calls_nobody([*ARRIVALS, Arrival("h", "x", "id-x", run=2)], 2)) != []
 
 
 def test_states_are_equal() -> None:

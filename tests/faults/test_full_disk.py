@@ -9,7 +9,7 @@ import anyio
 import httpx
 import pytest
 
-from tests.faults.campaign import integrity, read_stored
+from tests.faults.evidence import integrity, read_stored
 from tests.receiver import Receiver, answer
 from tests.service import Service, serving, until
 

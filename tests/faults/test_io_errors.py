@@ -1,16 +1,14 @@
 """EIO at COMMIT, made by strace: nothing is acknowledged, what can go on goes on."""
 
-import subprocess
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
 
 import anyio
 import httpx
+import pytest
 
-from tests.faults.campaign import integrity, read_stored
-from tests.faults.conftest import skip
+from tests.faults import tracing
+from tests.faults.evidence import integrity, read_stored
 from tests.receiver import Receiver, answer
 from tests.service import Service, serving, until
 
@@ -18,42 +16,10 @@ PATIENCE = 40
 """Commits after which the injected failure must have shown up."""
 
 
-def syncs_of_the_log(data: Path) -> tuple[str, ...]:
-    """What the tracer is to look at: nothing but the calls that make the log durable."""
-    return ("-f", "-P", str(data / "log.db-wal"), "-e", "trace=fdatasync,fsync")
-
-
-def failing_once(strace: str, data: Path) -> Sequence[str]:
-    """A command that runs a service whose log fails at the 20th COMMIT, and not again for long.
-
-    The tracer keeps to the background, so that the service is the process that is started.
-    """
-    return (
-        *(strace, "-D", "-qq", "-o", str(data.with_suffix(".strace")), *syncs_of_the_log(data)),
-        *("-e", "inject=fdatasync,fsync:error=EIO:when=20"),
-    )
-
-
-@asynccontextmanager
-async def failing(strace: str, service: Service) -> AsyncIterator[None]:
-    """Every COMMIT of the log fails within."""
-    notes = service.directory.with_suffix(".strace")
-    command = [strace, "-p", str(service.process.pid), *syncs_of_the_log(service.directory)]
-    command += ["-e", "inject=fdatasync,fsync:error=EIO"]
-    with notes.open("wb") as stderr:
-        process = await anyio.open_process(
-            command, stdin=subprocess.DEVNULL, stdout=stderr, stderr=stderr
-        )
-    try:
-        await until(lambda: process.returncode is not None or b"attached" in notes.read_bytes())
-        if process.returncode is not None:
-            skip(f"this system lets nobody trace a running process: {notes.read_text()}")
-        yield
-    finally:
-        with anyio.CancelScope(shield=True):
-            if process.returncode is None:
-                process.terminate()  # lets the service go on by itself
-            await process.aclose()
+@pytest.fixture
+def strace() -> str:
+    """The tracer that makes system calls fail."""
+    return tracing.find()
 
 
 async def emit(service: Service, number: int) -> httpx.Response:
@@ -91,7 +57,7 @@ async def test_one_failed_commit_is_unknown_and_then_mended(
 ) -> None:
     """503, ask again; the service reopens its file by itself and goes on without a restart."""
     data = tmp_path / "data"
-    async with serving(data, through=failing_once(strace, data)) as service:
+    async with serving(data, through=tracing.failing_once(strace, data)) as service:
         await hook(service, receiver)
         failed, response = await emit_until_it_fails(service, receiver)
         again = await emit(service, failed)
@@ -125,7 +91,7 @@ async def test_a_disk_that_keeps_failing_stops_writes_only(
         first = (await emit(service, 0)).json()["positions"][0]
         with anyio.fail_after(10):
             await receiver.wait_for(1)
-        async with failing(strace, service):
+        async with tracing.failing(strace, service):
             refused = [await emit(service, number) for number in range(1, 5)]
         # The disk is well again, but what it said in between proves nothing about what it holds.
         refused.append(await emit(service, 5))
