@@ -5,9 +5,9 @@ that a browser sends for another site, or to a name that is not ours, are refuse
 """
 
 import logging
-import os
 import re
 from collections.abc import Callable, Collection, Mapping
+from random import getrandbits
 from time import perf_counter
 from urllib.parse import quote
 
@@ -181,6 +181,11 @@ class FrontDoor:
         return state["workspace"] is not None
 
 
+def _new_id() -> str:
+    # A name, not a secret; and os.urandom gives the log's thread the interpreter each time.
+    return f"{getrandbits(128):032x}"
+
+
 class _Visit:
     """One request from its arrival to the start of its answer. `status` is 0 until then."""
 
@@ -197,7 +202,7 @@ class _Visit:
         given = self.headers.get(b"x-request-id") or self.headers.get(
             b"x-kong-admin-request-id", b""
         )
-        self.request_id = given.decode() if _REQUEST_ID.fullmatch(given) else os.urandom(16).hex()
+        self.request_id = given.decode() if _REQUEST_ID.fullmatch(given) else _new_id()
         self.status = 0
         self._server = server
         self._origins = origins

@@ -18,6 +18,7 @@ from eventstore.records import RecordedEvent
 from projections.hooks import Hook, Hooks
 
 from .admission import Admission, Place
+from .crew import Crew
 from .ledger import UNFLUSHED, Ledger
 from .matching import Match, match_hook, names, payload
 from .outbox import Outbox
@@ -59,7 +60,7 @@ class Attempts:
         self._ledger = ledger
         self._admission = admission
         self._perform = perform
-        self._tasks = tasks
+        self._crew = Crew(self._attempt, tasks)
         self._closed = False
         self._timetable = Timetable(self._is_open, self._fall_due)
         self._settlement = Settlement(
@@ -69,6 +70,7 @@ class Attempts:
     def close(self) -> None:
         """Start nothing more; what runs may finish."""
         self._closed = True
+        self._crew.close()
 
     def admit(self, outbox: Outbox) -> Place | None:
         """A place for one attempt; None, and the outbox is woken when asking again may help."""
@@ -91,7 +93,7 @@ class Attempts:
     ) -> None:
         """Begin an attempt on an event that is at hand."""
         outbox.running.add(item)
-        self._tasks.start_soon(self._attempt, outbox, item, place, event, m)
+        self._crew.start(outbox, item, place, event, m)
 
     def start_due(self, outbox: Outbox) -> None:
         """Begin what is due, as far as there are places."""
@@ -103,7 +105,7 @@ class Attempts:
                 if place is None:
                     return
                 outbox.running.add(item)
-                self._tasks.start_soon(self._attempt, outbox, item, place, None, None)
+                self._crew.start(outbox, item, place, None, None)
             outbox.due.popleft()
 
     def take_over(self, outbox: Outbox) -> None:
@@ -172,11 +174,12 @@ class Attempts:
         if data is None:
             return Outcome(ok=False, reason="the event was erased", retryable=False)
         opened = outbox.open.get(item)
+        event_id = event.id
         delivery = Delivery(
-            id=delivery_id(hook.id, event.id, item[1]),
+            id=delivery_id(hook.id, event_id, item[1]),
             hook=hook,
             seq=event.seq,
-            event_id=event.id,
+            event_id=event_id,
             source=m.source,
             event=m.event,
             data=data,

@@ -66,10 +66,16 @@ class Consumer:
             self._catch_up(outbox)
         while True:
             await self._log.wait(self._ledger.live)
-            page = await self._log.read(self._ledger.live, limit=_PAGE)
+            page = await self._page()
             await self._projections.wait_applied(min(page[-1].seq, self._log.config_head))
             await self._decide_page(page)
             self._ledger.announce()
+
+    async def _page(self) -> list[RecordedEvent]:
+        """The events after `live`. Far behind the head, lanes will want the same pages."""
+        if self._log.head - self._ledger.live < _PAGE:
+            return await self._log.read(self._ledger.live, limit=_PAGE)
+        return await self._pages.after(self._ledger.live)
 
     async def _decide_page(self, page: list[RecordedEvent]) -> None:
         turn = 0

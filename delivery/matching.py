@@ -98,14 +98,12 @@ def match_hook(event: RecordedEvent, hooks: Hooks, hook_id: str, purpose: str = 
     if purpose == PING:
         return next((ping for ping in _ping(event, hooks) if ping.hook.id == hook_id), None)
     hook = hooks.as_of(hook_id, event.seq - 1)
-    if hook is None or mismatch(hook, event) is not None:
+    if hook is None or hook.workspace not in (DEFAULT_WORKSPACE, event.workspace):
         return None
-    known = names(event)
-    return next(
-        Match(hook, source, name)
-        for source, name in known
-        if hook.source == source and hook.event in (None, name)
-    )
+    for source, name in names(event):
+        if hook.source == source and hook.event in (None, name):
+            return Match(hook, source, name)
+    return None
 
 
 def payload(event: RecordedEvent, purpose: str = "") -> dict[str, Any] | None:

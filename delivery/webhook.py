@@ -25,6 +25,9 @@ _NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 
 
+_encode = msgspec.json.Encoder().encode
+
+
 class Outgoing(msgspec.Struct, frozen=True):
     """A request as a hook describes it, before it is signed. Header names are in lower case."""
 
@@ -44,7 +47,7 @@ class Webhook:
     async def __call__(self, delivery: Delivery) -> Outcome:
         config = msgspec.convert(delivery.hook.config, WebhookConfig)
         headers = {"content-type": "application/json", **lower(config.headers)}
-        request = Outgoing("POST", config.url, headers, msgspec.json.encode(payload(delivery)))
+        request = Outgoing("POST", config.url, headers, _encode(payload(delivery)))
         return await send(self._egress, request, delivery, config, self._clock())
 
 

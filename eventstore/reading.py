@@ -2,15 +2,25 @@
 
 import sqlite3
 from collections.abc import Collection
+from contextlib import suppress
 from itertools import starmap
+from typing import Any
+
+import msgspec
 
 from eventstore import schema
 from eventstore.batch import Identity
 from eventstore.records import Kind, RecordedEvent
 
+_decode_page = msgspec.json.Decoder(list[list[Any]]).decode
+
 _PAGE_BYTES = 8 * 1024 * 1024
 _FETCH = 32
 """A page ends with the fetch that brings it over its bytes, so that large bodies stay few."""
+
+
+class _NotTextError(Exception):
+    """A body that JSON cannot carry: nothing we store, but somebody's bytes all the same."""
 
 
 def page(
@@ -22,7 +32,7 @@ def page(
 ) -> list[RecordedEvent]:
     """Events in (after, upto], by position."""
     if kinds is None:
-        return _events(connection.execute(schema.READ, (after, upto, limit)))
+        return _packed(connection, after, upto, limit)
     numbers = sorted({int(kind) for kind in kinds})
     if Kind.EMITTED in numbers:
         return _events(
@@ -32,6 +42,32 @@ def page(
         return []
     bounds = [bound for number in numbers for bound in (number, after, upto)]
     return _events(connection.execute(schema.read_rare_kinds(len(numbers)), (*bounds, limit)))
+
+
+def _packed(
+    connection: sqlite3.Connection, after: int, upto: int, limit: int
+) -> list[RecordedEvent]:
+    """The page as one row of JSON, or row by row where that does not do.
+
+    sqlite3 lets go of the interpreter's lock for every row, and a busy event loop then changes
+    places with this thread as often: a page took 20 times as long, and slowed the loop by half.
+    """
+    (size,) = connection.execute(schema.PAGE_BYTES, (after, min(upto, after + limit))).fetchone()
+    if size < _PAGE_BYTES:
+        (packed,) = connection.execute(schema.READ_PACKED, (after, upto, limit)).fetchone()
+        with suppress(msgspec.DecodeError, UnicodeDecodeError, _NotTextError):
+            return [_unpacked(*row) for row in _decode_page(packed)]
+    return _events(connection.execute(schema.READ, (after, upto, limit)))
+
+
+def _unpacked(*row: Any) -> RecordedEvent:
+    *columns, subject, text, size = row
+    columns[3] = bytes.fromhex(columns[3])
+    body = None if text is None else text.encode()
+    if body is not None and len(body) != size:
+        raise _NotTextError
+    columns += (bytes.fromhex(subject) if subject else None, body)
+    return RecordedEvent(*columns)
 
 
 def stream_page(

@@ -92,6 +92,17 @@ _EVENTS = f"SELECT {RECORD} FROM event WHERE "  # noqa: S608 - a constant, as ev
 
 READ = _EVENTS + "seq > ? AND seq <= ? ORDER BY seq LIMIT ?"
 
+READ_PACKED = (
+    "SELECT CAST(json_group_array(json_array(seq, stream, version, hex(event_id), type, "
+    "schema_version, kind, time_us, wall_us, workspace, actor, request_id, hex(subject), "
+    "CAST(body AS TEXT), length(body))) AS BLOB) "
+    "FROM (" + READ + ")"
+)
+"""A whole page as one row, in the order of RECORD and with the length of the body."""
+
+PAGE_BYTES = "SELECT total(length(body)) FROM event WHERE seq > ? AND seq <= ?"
+"""Reads no body: its length is in the row's header."""
+
 READ_SOME_KINDS = (
     _EVENTS + "kind IN (SELECT value FROM json_each(?)) "  # noqa: S608
     "AND seq > ? AND seq <= ? ORDER BY seq LIMIT ?"

@@ -20,10 +20,11 @@ import httpx
 import msgspec
 
 from delivery.address import AddressPolicy
+from delivery.admission import Limits
 from delivery.assembly import Configuration, open_delivery
 from delivery.egress import Egress
 from delivery.outcome import delivery_id
-from delivery.service import DeliveryService
+from delivery.service import DeliveryOptions, DeliveryService
 from delivery.signing import signed_headers
 from eventstore import Append, EventLog, Kind, NewEvent
 from eventstore.codec import new_event
@@ -93,7 +94,10 @@ async def _deliver(directory: Path, url: str, hooks: int, events: int) -> float:
                 sources,
                 deliveries,
                 directory=directory,
-                configuration=Configuration(addresses=AddressPolicy.parse([], allow_loopback=True)),
+                configuration=Configuration(
+                    addresses=AddressPolicy.parse([], allow_loopback=True),
+                    options=DeliveryOptions(limits=Limits(hook=IN_FLIGHT)),
+                ),
             )
         )
         service = delivering.service

@@ -11,6 +11,7 @@ from eventstore import (
     Appended,
     EventLog,
     Kind,
+    NewEvent,
     Truncated,
 )
 from tests.eventstore.samples import created, emitted, failed, of, truncate
@@ -166,3 +167,17 @@ async def test_a_truncated_stream_keeps_its_version(directory: Path) -> None:
         await log.append(Append(events=(created("a/1"),), expect={"a/1": 1}))
 
         assert [event.version for event in await log.read_stream("a/1")] == [2]
+
+
+async def test_a_body_that_is_no_text_is_read_all_the_same(tmp_path: Path) -> None:
+    """Pages travel as JSON; bytes that JSON cannot carry are read row by row, unchanged."""
+    bodies = [b'{"a":"\xc5\xbc \\u0000 \\" \x7f"}', b"\xff\x00", b"a\x00b", b""]
+    async with EventLog.open(tmp_path) as log:
+        for body in bodies:
+            event = NewEvent(stream="s", type="t", kind=Kind.EMITTED, body=body)
+            await log.append(Append(events=(event,)))
+        page = await log.read(0)
+        first = await log.read(0, limit=1)
+
+    assert [event.body for event in page] == bodies
+    assert first == page[:1]
