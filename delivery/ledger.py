@@ -89,6 +89,7 @@ class Ledger:
         """Send nothing more for this hook; what is in flight is finished."""
         outbox.stopped = reason
         self.touch(outbox)
+        self.receipts_due.set()  # so that what went before is settled, should state.db be lost
         outbox.wake()
 
     def forget(self, outbox: Outbox) -> None:

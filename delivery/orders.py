@@ -13,6 +13,7 @@ from eventstore.events import (
     DELIVERIES_PREFIX,
     HOOKS_PREFIX,
     DeliveriesCancelled,
+    DeliveryParked,
     DeliveryResent,
     HookPaused,
     HookResumed,
@@ -25,7 +26,7 @@ from projections.hooks import Hooks
 from .ledger import Ledger
 from .outbox import Outbox
 from .receipts import Receipts
-from .state import Item
+from .state import Item, Parked
 
 _logger = logging.getLogger("hooktape.delivery")
 
@@ -97,6 +98,8 @@ class Orders:
                 self._resume(outbox, skip_to)
             case DeliveryResent(seq=seq, purpose=purpose):
                 self._resend(outbox, (seq, purpose), event.seq)
+            case DeliveryParked() as fact:
+                self._learn(outbox, fact, event)
             case _:
                 pass
 
@@ -114,6 +117,14 @@ class Orders:
             outbox.due.append(item)
             self._ledger.touch(outbox)
             outbox.wake()
+
+    def _learn(self, outbox: Outbox, fact: DeliveryParked, event: RecordedEvent) -> None:
+        parked = Parked(
+            event.seq, fact.event_id, fact.attempts, fact.reason, fact.status, event.time_us
+        )
+        decided = self._ledger.live if outbox.position is None else outbox.position
+        outbox.learn_parked((fact.seq, fact.purpose), parked, decided)
+        self._ledger.touch(outbox)
 
     async def _say(self, outbox: Outbox, fact: DeliveriesCancelled) -> None:
         event = new_event(fact, stream=DELIVERIES_PREFIX + outbox.hook_id, kind=Kind.DELIVERY)

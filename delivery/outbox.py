@@ -9,6 +9,7 @@ from typing import Literal
 from uuid import uuid4
 
 import anyio
+import msgspec
 
 from eventstore.events import DeliveriesSettled, Suppressed
 
@@ -118,6 +119,21 @@ class Outbox:
         self._drop(item)
         self.parked[item] = parked
 
+    def learn_parked(self, item: Item, parked: Parked, decided: int) -> None:
+        """The log says it was given up; after a crash that may be news.
+
+        If it is on its way again, or has arrived, the next receipt will name it.
+        """
+        if item in self.parked:
+            return
+        if item in self.open and item in self.running:
+            self._put(item, msgspec.structs.replace(self.open[item], resent=True))
+        elif item in self.open or decided < item[0]:
+            self.park(item, parked)
+        else:
+            self.progress.late.append(item)
+            self._progressed = True
+
     def resend(self, item: Item, ordered: int) -> bool:
         """A delivery parked before position `ordered` becomes an open one with a fresh schedule."""
         parked = self.parked.get(item)
@@ -180,7 +196,8 @@ class Outbox:
         It stays in `progress.intent` until `receipted`, so that the same words are stored again.
         """
         progress = self.progress
-        if progress.intent is None and (progress.delivered or progress.suppressed):
+        news = progress.delivered or progress.suppressed or progress.late
+        if progress.intent is None and news:
             after = progress.settled
             upto = max(upto, after)
             intent = DeliveriesSettled(

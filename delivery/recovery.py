@@ -110,6 +110,7 @@ def _settle(hook: Recovered, receipt: DeliveriesSettled) -> None:
     hook.settled = max(hook.settled, receipt.upto)
     for item in receipt.late:
         hook.open.pop(item, None)
+        hook.parked.pop(item, None)
     for item in receipt.open:
         if item not in hook.parked:
             hook.open.setdefault(item, Open())

@@ -113,9 +113,11 @@ class DeliveryService:
                 crashed = True
                 self.failure = "the consumer crashed and starts again"
                 _logger.exception("the consumer crashed", exc_info=group)
-            restarts = 0 if time.monotonic() - started > _BACKOFF[-1] else restarts + 1
+            if time.monotonic() - started > _BACKOFF[-1]:
+                restarts = 0
             with anyio.move_on_after(_BACKOFF[min(restarts, len(_BACKOFF) - 1)]):
                 await self._stopping.wait()
+            restarts += 1
 
     def stop(self) -> None:
         """Take nothing new; `run` returns after the drain."""

@@ -80,7 +80,8 @@ def remember(memory: Memory, rule: Rule) -> list[bytes]:
         memory[LAST] = Fired(rule.changed, rule.wall_us)
         keys.append(LAST)
     if rule.snoozed is not None:
-        if len(memory) >= _FORGET_FROM and len(memory).bit_count() == 1:
+        full = len(memory) >= _FORGET_FROM and len(memory).bit_count() == 1
+        if full and rule.snoozed not in memory:
             keys.extend(_forget(memory, rule))
         memory[rule.snoozed] = Fired(b"", rule.wall_us)
         keys.append(rule.snoozed)
