@@ -1,7 +1,7 @@
 """Every measurement in one table: our speed beside a baseline's, both from this run.
 
     scripts/run bench              everything, about four minutes
-    scripts/run bench append emit  some of it: append, replay, start, emit, deliver, service, lambda
+    scripts/run bench append emit  some of it: append, replay, start, emit, deliver, lambda, service
 
 Ratios travel between machines; single figures do not. Each line is the median of rounds in which
 ours and the baseline took turns.
@@ -26,6 +26,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 from scripts.bench_append import bench_append
 from scripts.bench_consumer import bench_consumer, bench_plain_httpx
 from scripts.bench_emit import bench_emit
+from scripts.bench_lambda import bench_lambda
 from scripts.bench_replay import bench_replay
 from scripts.bench_service import RATE, bench_service
 from scripts.bench_start import bench_start
@@ -38,12 +39,17 @@ async def _plain(_directory: Path) -> list[Result]:
     return [await bench_plain_httpx()]
 
 
+async def _lambda(_directory: Path) -> list[Result]:
+    return await bench_lambda()
+
+
 BENCHES: Mapping[str, Sequence[Callable[[Path], Awaitable[list[Result]]]]] = {
     "append": (bench_append,),
     "replay": (bench_replay,),
     "start": (bench_start,),
     "emit": (bench_emit,),
     "deliver": (bench_consumer, _plain),
+    "lambda": (_lambda,),
 }
 
 
