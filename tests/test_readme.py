@@ -1,6 +1,7 @@
 """The README is true: its commands run, its answers come, its lists are complete."""
 
 import re
+import shlex
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -47,7 +48,7 @@ async def run(line: str, service: Service, receiver: str, *, shell: str = "sh") 
     line = line.replace("http://localhost:8001", service.url).replace(
         "http://localhost:9000", receiver
     )
-    line = line.replace("scripts/run ", " ".join(COMMAND) + " ")
+    line = line.replace("scripts/run ", shlex.join(COMMAND) + " ")
     done = await anyio.run_process(
         [shell, "-c", line],
         cwd=service.directory.parent,
@@ -70,11 +71,13 @@ async def test_the_tour_works_as_it_is_written(tmp_path: Path) -> None:
             )
         async with listener:
             lines = tmp_path / "arrived.jsonl"
-            await until(lambda: lines.stat().st_size)
-            receiver = str(msgspec.json.decode(lines.read_bytes())["listening"]).rstrip("/")
-            await follow_the_tour(service, receiver)
-            await until(lambda: lines.read_text().count("\n") >= 1 + 4)
-            listener.terminate()
+            try:
+                await until(lambda: lines.stat().st_size)
+                receiver = str(msgspec.json.decode(lines.read_bytes())["listening"]).rstrip("/")
+                await follow_the_tour(service, receiver)
+                await until(lambda: lines.read_text().count("\n") >= 1 + 4)
+            finally:
+                listener.terminate()
         seen = [msgspec.json.decode(line) for line in lines.read_bytes().splitlines()[1:]]
 
     at_root = [each for each in seen if each["path"] == "/"]
