@@ -15,6 +15,9 @@ from eventstore.records import Kind, RecordedEvent
 _decode_page = msgspec.json.Decoder(list[list[Any]]).decode
 
 _PAGE_BYTES = 8 * 1024 * 1024
+_PACKED = 256
+"""Pages up to this length are read beside a busy loop; longer ones by whoever has nothing else."""
+
 _FETCH = 32
 """A page ends with the fetch that brings it over its bytes, so that large bodies stay few."""
 
@@ -31,8 +34,10 @@ def page(
     kinds: Collection[Kind] | None,
 ) -> list[RecordedEvent]:
     """Events in (after, upto], by position."""
-    if kinds is None:
+    if kinds is None and limit <= _PACKED:
         return _packed(connection, after, upto, limit)
+    if kinds is None:
+        return _events(connection.execute(schema.READ, (after, upto, limit)))
     numbers = sorted({int(kind) for kind in kinds})
     if Kind.EMITTED in numbers:
         return _events(
