@@ -1,10 +1,11 @@
-"""One Lua worker process as the service holds it: started, asked, killed."""
+"""One worker process as the service holds it: started, asked, killed."""
 
 import asyncio
-import os
 import signal
 import sys
+from collections.abc import Sequence
 from contextlib import suppress
+from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 from subprocess import PIPE
@@ -13,20 +14,24 @@ from typing import Self, TypeVar, cast
 import anyio
 import msgspec
 
-from delivery.lambda_frames import HEADER, REPLY_LIMIT, Limits, Ready, Reply
+from delivery.jail.frames import HEADER, REPLY_LIMIT, Ready, Reply, Setup, framed
 
 _Answer = TypeVar("_Answer", Ready, Reply)
 
-_BOOTSTRAP = (
-    "import sys; sys.path += sys.argv[3:]; "
-    "from delivery.lambda_worker import serve; serve(*sys.argv[1:3])"
-)
+_BOOTSTRAP = "import sys; sys.path += sys.argv[1:]; from delivery.jail.worker import serve; serve()"
 
 _KILL_SECONDS = 5.0
 """Only a process stuck in the kernel outlives SIGKILL; nobody waits longer for one."""
 
+_END_SECONDS = 1.0
+"""How long it may take from the end of a process's output until it is known how it ended."""
 
-class LambdaUnavailable(Exception):
+_SIGNALS = {number.value: number.name for number in signal.Signals} | {
+    signal.SIGSYS.value: "SIGSYS: it tried what the jail forbids"
+}
+
+
+class JailUnavailable(Exception):
     """No worker can be had. Says nothing about the functions that were to run."""
 
 
@@ -35,69 +40,87 @@ class WorkerLost(Exception):
 
 
 class _Pipes(asyncio.SubprocessProtocol):
-    """What the process sends, as `answer`: one frame's body, or None when no more is awaited.
+    """What the process sends, as `answer`: one frame's body, or None if there is none.
 
-    Anything but exactly one frame of at most `REPLY_LIMIT` per `answer` is an empty body, which
-    no decoder accepts. With asyncio's streams a small call would take half as long again.
+    Why there is none and why the process must not be used any more is in `fault`, unless it just
+    ended. A process with a fault is killed at once: it could keep the service busy with reading.
+    With asyncio's streams a small call would take half as long again.
     """
 
     def __init__(self) -> None:
         self.closed = False
+        self.fault: str | None = None
         self.exited = anyio.Event()
         self._received = bytearray()
         self.expect()
 
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """The process runs."""
+        self._transport = cast(asyncio.SubprocessTransport, transport)
+
     def expect(self) -> None:
         """Make room for the next answer."""
         self.answer: asyncio.Future[bytes | None] = asyncio.get_running_loop().create_future()
-        if self.closed:
+        if self.closed or self.fault is not None:
             self.answer.set_result(None)
 
     def pipe_data_received(self, fd: int, data: bytes) -> None:
         """Complete the answer when its last byte is there."""
+        if self.answer.done():
+            self.fail("the worker spoke without being asked")
+            return
         self._received += data
         if len(self._received) < HEADER.size:
             return
-        end = HEADER.size + HEADER.unpack_from(self._received)[0]
-        if max(end, len(self._received)) > HEADER.size + REPLY_LIMIT:
-            self.settle(b"")
-        elif len(self._received) >= end:
-            whole = len(self._received) == end
-            self.settle(bytes(self._received[HEADER.size :]) if whole else b"")
+        (size,) = HEADER.unpack_from(self._received)
+        more = len(self._received) - HEADER.size - size
+        if size > REPLY_LIMIT:
+            self.fail(f"the worker's answer takes {size} bytes, over {REPLY_LIMIT}")
+        elif more > 0:
+            self.fail("the worker sent more than one answer")
+        elif more == 0:
+            self._settle(bytes(self._received[HEADER.size :]))
             self._received.clear()
 
     def pipe_connection_lost(self, fd: int, exc: Exception | None) -> None:
         """The end of its output is the end of the process."""
         self.closed = True
-        self.settle(None)
+        self._settle(None)
 
     def process_exited(self) -> None:
         """The process is reaped."""
         self.exited.set()
 
-    def settle(self, answer: bytes | None) -> None:
-        """Give whoever waits this answer, unless there was one."""
+    def fail(self, fault: str) -> None:
+        """Kill the process for this fault."""
+        self.fault = self.fault or fault
+        with suppress(ProcessLookupError):  # it ended by itself
+            self._transport.kill()
+        self._settle(None)
+
+    def _settle(self, answer: bytes | None) -> None:
         if not self.answer.done():
             self.answer.set_result(answer)
 
 
-class LambdaProcess:
+class WorkerProcess:
     """A worker process that is ready for calls, one at a time."""
 
     def __init__(self, transport: asyncio.SubprocessTransport, pipes: _Pipes) -> None:
         self._transport = transport
         self._pipes = pipes
         self._stdin = cast(asyncio.WriteTransport, transport.get_pipe_transport(0))
+        self.ready = Ready("", ())
 
     @classmethod
-    async def start(cls, limits: Limits, seconds: float) -> Self:
-        """Start a worker and wait until it is ready. Raises LambdaUnavailable."""
+    async def start(cls, command: Sequence[str], setup: Setup, seconds: float) -> Self:
+        """Start a worker and wait until it is ready. Raises JailUnavailable."""
         try:
             # Until this returns nobody could end the process: so it is not interrupted.
             with anyio.CancelScope(shield=True):
                 transport, pipes = await asyncio.get_running_loop().subprocess_exec(
                     _Pipes,
-                    *_command(limits),
+                    *command,
                     stdin=PIPE,
                     stdout=PIPE,
                     stderr=None,  # shows why a start fails; the worker leaves it before Lua runs
@@ -106,14 +129,15 @@ class LambdaProcess:
                     start_new_session=True,
                 )
         except OSError as problem:
-            raise LambdaUnavailable(f"no Lua worker: {problem}") from problem
+            raise JailUnavailable(f"no worker: {problem}") from problem
         worker = cls(transport, pipes)
         ready = False
         try:
-            await worker._receive(Ready, seconds)
+            worker._stdin.write(framed(setup))
+            worker.ready = await worker._receive(Ready, seconds)
             ready = True
         except WorkerLost as lost:
-            raise LambdaUnavailable(f"no Lua worker: {lost}") from lost
+            raise JailUnavailable(f"no worker: {lost}") from lost
         finally:
             if not ready:
                 await worker.close()
@@ -126,8 +150,8 @@ class LambdaProcess:
 
     @property
     def alive(self) -> bool:
-        """Whether its pipes are open, as far as is known."""
-        return not self._pipes.closed
+        """Whether it may get a call, as far as is known."""
+        return not self._pipes.closed and self._pipes.fault is None
 
     async def ask(self, frame: bytes, seconds: float) -> Reply:
         """Send a framed call and wait for its reply.
@@ -142,8 +166,7 @@ class LambdaProcess:
 
     def kill(self) -> None:
         """End the process now; `close` then frees what it held here."""
-        with suppress(ProcessLookupError):  # it ended by itself
-            self._transport.kill()
+        self._pipes.fail("the worker was stopped")
 
     async def close(self) -> None:
         """End the process, reap it and close its pipes, even if cancelled."""
@@ -156,43 +179,37 @@ class LambdaProcess:
 
     async def _receive(self, kind: type[_Answer], seconds: float) -> _Answer:
         # A timer instead of a cancel scope: a fifth of the time of a small call.
-        loop = asyncio.get_running_loop()
-        timer = loop.call_later(seconds, self._pipes.settle, None)
+        late = f"time limit of {seconds:g} s reached, killed"
+        timer = asyncio.get_running_loop().call_later(seconds, self._pipes.fail, late)
         try:
             answer = await self._pipes.answer
         finally:
             timer.cancel()
-        if answer is None and not self.alive:
-            raise WorkerLost(f"the Lua worker {await self._end()}")
         if answer is None:
-            raise WorkerLost(f"no answer within {seconds:g} s, killed")
+            raise WorkerLost(self._pipes.fault or f"the worker {await self._end()}")
         try:
             return msgspec.msgpack.decode(answer, type=kind)
         except msgspec.DecodeError as problem:
-            raise WorkerLost(f"the Lua worker's answer makes no sense: {problem}") from problem
+            raise WorkerLost(f"the worker's answer makes no sense: {problem}") from problem
 
     async def _end(self) -> str:
         """How the process ended. Asked after its pipe closed, so the end is there or near."""
-        with anyio.move_on_after(_KILL_SECONDS, shield=True):
+        with anyio.move_on_after(_END_SECONDS, shield=True):
             await self._pipes.exited.wait()
         status = self._transport.get_returncode()
         if status is None:
             return "closed its pipe"
         if status < 0:
-            return f"was killed by {signal.Signals(-status).name}"
+            return f"was killed by {_SIGNALS.get(-status, f'signal {-status}')}"
         return f"ended with status {status}"
 
 
-def _command(limits: Limits) -> list[str]:
+@cache
+def worker_command() -> tuple[str, ...]:
     """Python without site-packages, environment and user settings, and the few paths needed."""
-    paths = {Path(__file__).parents[1]}
-    for package in ("lupa", "msgspec"):
+    paths = {Path(__file__).parents[2]}
+    for package in ("lupa", "jinja2", "markupsafe", "msgspec"):
         spec = find_spec(package)
         if spec is not None and spec.origin is not None:
             paths.add(Path(spec.origin).parents[1])
-    return [
-        *(sys.executable, "-I", "-S", "-c", _BOOTSTRAP),
-        msgspec.json.encode(limits).decode(),
-        str(os.getpid()),
-        *sorted(map(str, paths)),
-    ]
+    return (sys.executable, "-I", "-S", "-c", _BOOTSTRAP, *sorted(map(str, paths)))
