@@ -1,28 +1,31 @@
-r"""Templates made of plain paths, with the rules of lua-resty-template 2.0.
+"""Renders the resty templates that need no Lua: text and plain paths.
 
-`{{ a.b }}` prints the value with six characters of strings escaped, `{* a.b *}` prints it as it is.
-A path is names, `[1]` and `["k"]`. `\{{` is a literal tag, `\\{{` a backslash and a tag; a tag that
-is not closed is text. Everything else of that language is Lua and is refused when compiled.
+A path is names, `[1]` and `["k"]`. Values print as in Lua: strings with six characters escaped in
+`{{ }}`, a missing leaf or a null as nothing, numbers with 14 digits, a `false` as nothing at the
+top level (there it counts as missing) and as `false` below it. Lists count from 1. Indexing what is
+missing is an error.
 
-Values print as in Lua: a missing leaf or a null is empty, numbers have 14 digits, a `false` is
-empty at the top level (there it counts as missing) and `false` below it. Lists count from 1.
-Indexing what is missing is an error, and so is printing a table.
+Other templates are for `jail/resty.py`, and so are values whose text only Lua knows. What is
+rendered here is byte for byte what LuaJIT would make of it there.
 """
 
 import re
-from collections.abc import Iterator
 from functools import lru_cache
 from typing import Any, Final
 
 import msgspec
 
-_CLOSERS: Final = {"{": "}}", "*": "*}", "%": "%}", "#": "#}", "(": ")}", "[": "]}", "-": "-}"}
-_OPENER = re.compile(r"\{[{*%#(\[-]")
+from .resty_syntax import Expression, Part, TemplateError, parse
+
+__all__ = ["Budget", "NotPlain", "Template", "TemplateError", "compile_template", "number_text"]
 
 _ROOT = re.compile(r"[^\W\d]\w*")
 _STEP = re.compile(
-    r"""\s*(?: \.\s* (?P<name> [^\W\d]\w* )
-          | \[\s* (?: (?P<index> [0-9]{1,9} ) | (?P<quote>["'])(?P<key>[^\\\n]*?)(?P=quote) ) \s*\]
+    r"""[ \t\n\v\f\r]*
+        (?: \.[ \t\n\v\f\r]* (?P<name> [^\W\d]\w* )
+          | \[[ \t\n\v\f\r]*
+            (?: (?P<index> [0-9]{1,9} ) | "(?P<key>[^\\\n\r\0"]*)" | '(?P<key2>[^\\\n\r\0']*)' )
+            [ \t\n\v\f\r]*\]
         )""",
     re.VERBOSE,
 )
@@ -33,45 +36,34 @@ def _words(text: str) -> frozenset[str]:
 
 
 _KEYWORDS: Final = _words(
-    "and break do else elseif end false for function if in local nil not or repeat return then true"
-    " until while"
+    "and break do else elseif end false for function goto if in local nil not or repeat return then"
+    " true until while"
 )
-_ENGINE: Final = _words("template blocks layout include echo ___")
-"""Locals of every compiled template: they hide a field of that name."""
+_LOCALS: Final = _words("template blocks layout include echo ___")
+"""Of every compiled template: they hide a field of that name."""
 
 _GLOBALS: Final = _words(
-    "_G _VERSION assert bit cache caching collectgarbage compile compile_file compile_string"
-    " coroutine debug dofile error escape gcinfo getfenv getmetatable io ipairs jit kong load"
-    " load_file load_string loadfile loadstring math module ndk new newproxy next ngx os output"
-    " package pairs parse parse_file parse_string pcall precompile precompile_file"
-    " precompile_string print process process_file process_string rawequal rawget rawset render"
-    " render_file render_string require select setfenv setmetatable string table tonumber tostring"
-    " type unpack visit xpcall"
+    "_G _VERSION arg assert bit cjson collectgarbage compile compile_file compile_string"
+    " coroutine debug dofile error escape gcinfo getfenv getmetatable hook io ipairs jit json"
+    " kong load load_file load_string loadfile loadstring math module ndk new newproxy next ngx"
+    " null os output package pairs parse parse_file parse_string pcall precompile"
+    " precompile_file precompile_string print process process_file process_string rawequal"
+    " rawget rawlen rawset render render_file render_string require select setfenv setmetatable"
+    " string table tonumber tostring type unpack utf8 xpcall"
 )
-"""What the original finds when the event has no such field: it calls it or prints an address."""
+"""What Lua may find, and call or print, when the event has no such field."""
 
-_STRING_METHODS: Final = _words(
-    "byte char dump find format gmatch gsub len lower match rep reverse sub upper"
-)
 _ESCAPES: Final = str.maketrans(
     {"&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&quot;", "'": "&#39;", "/": "&#47;"}
 )
 _ESCAPED = re.compile("[&<>\"'/]")
 
-# A Lua long string takes any of these for one newline and drops the one it begins with.
-_NEWLINE = re.compile(r"\r\n|\n\r|\r")
-
-
 MAX_CHARACTERS: Final = 1024 * 1024
 """As long as the largest event: a few tags must not turn one field into gigabytes."""
 
 
-class TemplateError(ValueError):
-    """A template that cannot be compiled or rendered. `line` counts from 1."""
-
-    def __init__(self, line: int, message: str) -> None:
-        super().__init__(f"line {line}: {message}")
-        self.line = line
+class NotPlain(Exception):
+    """With these values the template needs Lua."""
 
 
 class Budget:
@@ -105,18 +97,14 @@ class _Path(msgspec.Struct, frozen=True):
             return "true" if value else "false"
         if isinstance(value, int | float):
             return number_text(value)
-        raise TemplateError(self.line, f"`{self.text:.80}` is a table, which has no text form")
+        raise NotPlain
 
     def _value(self, context: dict[str, Any]) -> Any:
         value: Any = context if self.root == "context" else context.get(self.root)
         if value is False:
             value = None
         if value is None and self.root in _GLOBALS:
-            raise TemplateError(
-                self.line,
-                f"the event has no `{self.root}`, which in Lua would mean something else;"
-                f" `context.{self.root}` means the event only",
-            )
+            raise NotPlain
         for step in self.steps:
             value = self._index(value, step)
         return value
@@ -126,22 +114,23 @@ class _Path(msgspec.Struct, frozen=True):
             return value.get(step)
         if isinstance(value, list):
             return value[step - 1] if isinstance(step, int) and 0 < step <= len(value) else None
-        if isinstance(value, str) and step not in _STRING_METHODS:
-            return None
-        kind = {type(None): "nothing", bool: "a boolean", str: "a string"}.get(type(value))
-        raise TemplateError(
-            self.line, f"`{self.text:.80}` looks for {step!r} in {kind or 'a number'}"
-        )
+        if isinstance(value, str):
+            raise NotPlain  # Lua looks among its string functions
+        kind = {type(None): "nothing", bool: "a boolean"}.get(type(value), "a number")
+        raise TemplateError(self.line, f"`{self.text:.80}` looks for {step!r} in {kind}")
 
 
 class Template:
-    """A compiled template. Rendering has no effects."""
+    """A template of text and plain paths. Rendering has no effects."""
 
     def __init__(self, parts: tuple[str | _Path, ...]) -> None:
         self._parts = parts
 
     def render(self, context: dict[str, Any], budget: Budget | None = None) -> str:
-        """The text for one event. Raises TemplateError, also when the budget is exceeded."""
+        """The text for one event.
+
+        Raises NotPlain if only Lua can tell it, and TemplateError, also beyond the budget.
+        """
         budget = budget or Budget()
         texts = []
         for part in self._parts:
@@ -154,24 +143,13 @@ class Template:
 
 
 @lru_cache(maxsize=1024)
-def compile_template(source: str) -> Template:
-    """Compiles `source`, or answers with the template compiled before from the same text.
+def compile_template(source: str) -> Template | None:
+    """Compiles `source`, or answers as before for the same text; None if it needs Lua.
 
-    Takes time linear in the length. Raises TemplateError for anything but text and plain paths.
+    Takes time linear in the length. Raises TemplateError for what no engine would render.
     """
-    return Template(tuple(part for part in _parse(source) if part))
-
-
-def walk(value: Any, context: dict[str, Any], budget: Budget | None = None) -> Any:
-    """A copy of a JSON-like value with every string in it rendered. Keys stay as they are."""
-    budget = budget or Budget()
-    if isinstance(value, str):
-        return compile_template(value).render(context, budget)
-    if isinstance(value, dict):
-        return {key: walk(item, context, budget) for key, item in value.items()}
-    if isinstance(value, list):
-        return [walk(item, context, budget) for item in value]
-    return value
+    parts = [_plain(part) for part in parse(source)]
+    return None if None in parts else Template(tuple(part for part in parts if part is not None))
 
 
 def number_text(value: float) -> str:
@@ -182,62 +160,30 @@ def number_text(value: float) -> str:
         return "inf" if value > 0 else "-inf"
 
 
-def _parse(source: str) -> Iterator[str | _Path]:
-    begin = position = 0  # of the text not yet given out, and of the search for the next tag
-    line = 1  # at `begin`
-    unclosed: set[str] = set()  # kinds of tags that do not end any more: never search again
-    while tag := _OPENER.search(source, position):
-        opening, kind = tag.start(), tag[0][1]
-        closing = -1 if kind in unclosed else source.find(_CLOSERS[kind], opening + 2)
-        if closing < 0:
-            unclosed.add(kind)
-            position = opening + 1
-            continue
-        escaping, escaped = _backslash(source, begin, opening)
-        yield _text(source[begin : opening - escaping])
-        line += source.count("\n", begin, opening)
-        if escaped:
-            begin, position = opening, opening + 1
-            continue
-        inside = source[opening + 2 : closing].strip(" \t\n\v\f\r")
-        if kind not in "{*":
-            raise TemplateError(
-                line, f"`{tag[0]} {_CLOSERS[kind]}`: only plain paths are supported here"
-            )
-        if inside:
-            yield _path(line, inside, escape=kind == "{")
-        line += source.count("\n", opening, closing)
-        begin = position = closing + 2
-    yield _text(source[begin:])
+def _plain(part: Part) -> str | _Path | None:
+    if isinstance(part, str):
+        return part
+    return _path(part) if isinstance(part, Expression) else None
 
 
-def _backslash(source: str, begin: int, opening: int) -> tuple[int, bool]:
-    """How many backslashes before a tag are for the tag (0 or 1), and whether they make it text."""
-    if not source.endswith("\\", begin, opening):
-        return 0, False
-    return 1, not source.endswith("\\\\", begin, opening)
-
-
-def _path(line: int, inside: str, *, escape: bool) -> _Path:
-    root = _ROOT.match(inside)
+def _path(expression: Expression) -> _Path | None:
+    code = expression.code
+    root = _ROOT.match(code)
+    if root is None or root[0] in _KEYWORDS or root[0] in _LOCALS:
+        return None
     steps: list[str | int] = []
-    names = {root[0]} if root else set()
-    position = root.end() if root else 0
-    while root and (step := _STEP.match(inside, position)):
-        names.add(step["name"] or "")
-        steps.append(int(step["index"]) if step["index"] else step["name"] or step["key"])
+    position = root.end()
+    while step := _STEP.match(code, position):
+        if step["name"] in _KEYWORDS:
+            return None
+        steps.append(_step(step))
         position = step.end()
-    if root is None or position < len(inside) or names & _KEYWORDS:
-        raise TemplateError(line, f"`{inside:.80}`: only plain paths are supported here")
-    if root[0] in _ENGINE:
-        raise TemplateError(
-            line, f"`{root[0]}` belongs to the template engine; write `context.{root[0]}`"
-        )
-    return _Path(line, inside, root[0], tuple(steps), escape)
+    if position < len(code):
+        return None
+    return _Path(expression.line, code, root[0], tuple(steps), expression.escaped)
 
 
-def _text(source: str) -> str:
-    """Literal text as a Lua long string holds it, with one kind of newline."""
-    if "\r" not in source:
-        return source
-    return _NEWLINE.sub("\n", "\n" + source)[1:]
+def _step(step: re.Match[str]) -> str | int:
+    if step["index"]:
+        return int(step["index"])
+    return step["name"] or step["key"] or step["key2"] or ""
