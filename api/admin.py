@@ -17,8 +17,8 @@ from projections.entities import Entities, Entity, evolve
 _ATTEMPTS: Final = 10
 
 Decide = Callable[[], Decision]
-Examine = Callable[[dict[str, Any]], Awaitable[None]]
-"""Looks at a whole entity before it is stored, at leisure; raises to refuse it."""
+Examine = Callable[[dict[str, Any], str], Awaitable[None]]
+"""Looks at a whole entity and its workspace before it is stored, at leisure; raises to refuse."""
 
 
 class Registry(Protocol):
@@ -83,7 +83,7 @@ class Admin:
         Raises what `decide` and `examine` raise, and the log's errors.
         """
         try:
-            examined = None if examine is None else await _examined(decide, examine)
+            examined = await _examined(decide, examine, circumstances) if examine else None
             async with self._lock:
                 return await self._decided(decide, circumstances, examine, examined)
         except RequestError:
@@ -104,7 +104,7 @@ class Admin:
             decision = decide()
             if examine is not None and decision.entity not in (None, examined):
                 examined = decision.entity
-                await examine(examined)
+                await examine(examined, circumstances.workspace)
             try:
                 return await self._append(decision, position, circumstances)
             except ConfigMoved as moved:
@@ -130,12 +130,14 @@ class Admin:
         return appended
 
 
-async def _examined(decide: Decide, examine: Examine) -> dict[str, Any] | None:
+async def _examined(
+    decide: Decide, examine: Examine, circumstances: Circumstances
+) -> dict[str, Any] | None:
     """What `decide` will probably come to, examined before anyone has to wait for it."""
     try:
         decision = decide()
     except RequestError:
         return None  # for the real decision to raise, which knows repeated requests
     if decision.entity is not None:
-        await examine(decision.entity)
+        await examine(decision.entity, circumstances.workspace)
     return decision.entity

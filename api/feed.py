@@ -12,6 +12,8 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
+import msgspec
+
 from api.emission import identity
 from api.responses import NotFound
 from eventstore.codec import decode
@@ -21,6 +23,7 @@ from eventstore.events import (
     SOURCES_PREFIX,
     EntityUpdated,
     EventEmitted,
+    RequestQueued,
 )
 from eventstore.log import EventLog
 from eventstore.records import Kind, RecordedEvent
@@ -100,6 +103,8 @@ def _content(event: RecordedEvent) -> dict[str, Any]:
         return shown | {"caller_id": body.id} if named else shown
     if event.stream.startswith(SOURCES_PREFIX):
         return _named(event.stream.removeprefix(SOURCES_PREFIX)) | {"definition": body}
+    if isinstance(body, RequestQueued):  # its headers may hold secrets
+        body = msgspec.structs.replace(body, headers={})
     return {"hook": event.stream.removeprefix(DELIVERIES_PREFIX), "fact": body}
 
 

@@ -1,6 +1,8 @@
 """What event hooks have beyond other entities: checks at creation, `/test` and `/ping`."""
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from functools import partial
+from time import perf_counter
 from typing import Any, Final, Protocol
 
 import msgspec
@@ -11,6 +13,7 @@ from starlette.routing import Route
 from api.admin import Admin
 from api.bodies import read_body
 from api.entities import Endpoints
+from api.queries import flag
 from api.responses import BadGateway, BadRequest, Json, NotFound, SchemaViolation
 from api.routing import route
 from projections.entities import Entity
@@ -18,14 +21,15 @@ from projections.hooks import Hook, announced, hook_from
 from projections.stored import shown
 from projections.tables import TABLES, Table
 
-CheckHook = Callable[[str, Mapping[str, Any]], Awaitable[Mapping[str, Any]]]
-"""Whether a handler can work with a config: its templates and functions compile.
+CheckHook = Callable[[str, str, Mapping[str, Any]], Awaitable[Mapping[str, Any]]]
+"""Whether, in a workspace, a handler can work with a config: templates and functions compile.
 
 Answers with what is wrong, nested like the config, with a text at each leaf; empty if nothing is.
 """
 
 _TABLE: Final = TABLES["event_hooks"]
-_TLS: Final = ("webhook", "webhook-custom")
+_PROGRAMMED: Final = ("webhook-custom", "lambda")
+_LEVELS: Final = {10: "debug", 20: "info", 30: "warn", 40: "err", 50: "crit"}
 
 
 class Reply(Protocol):
@@ -39,8 +43,24 @@ class Reply(Protocol):
     def body(self) -> str: ...
 
 
+class Sent(Protocol):
+    """A request that was made, or would have been."""
+
+    @property
+    def method(self) -> str: ...
+    @property
+    def url(self) -> str: ...
+    @property
+    def headers(self) -> dict[str, str]: ...
+    @property
+    def body(self) -> bytes: ...
+
+
 class Result(Protocol):
-    """What became of one attempt. `reason` is one clear line when `ok` is false."""
+    """What became of one attempt. `reason` is one clear line when `ok` is false.
+
+    `logs` are (level, text) with the levels of `logging`; `effects` are what functions want done.
+    """
 
     @property
     def ok(self) -> bool: ...
@@ -50,24 +70,39 @@ class Result(Protocol):
     def response(self) -> Reply | None: ...
     @property
     def result(self) -> Any: ...
+    @property
+    def request(self) -> Sent | None: ...
+    @property
+    def logs(self) -> Sequence[tuple[int, str]]: ...
+    @property
+    def effects(self) -> Sequence[Mapping[str, Any]]: ...
 
 
 class Dispatch(Protocol):
-    """Makes one attempt at once, outside the log: no retry, no record, no on_change, no snooze."""
+    """Makes one attempt at once, outside the log: no retry, no record, no on_change, no snooze.
+
+    With `dry_run` only what has no effect: nothing is sent and nothing is stored.
+    """
 
     async def __call__(
-        self, hook: Hook, *, source: str, event: str, data: dict[str, Any]
+        self, hook: Hook, *, source: str, event: str, data: dict[str, Any], dry_run: bool = False
     ) -> Result: ...
 
 
 def hook_routes(
-    admin: Admin, dispatch: Dispatch, check: CheckHook, *, ssl_verify: bool = True
+    admin: Admin,
+    dispatch: Dispatch,
+    check: CheckHook,
+    *,
+    defaults: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> list[Route]:
     """The routes under `/event-hooks` but those of `sources`, which have to come before these.
 
-    `ssl_verify` is what a new hook gets that does not say.
+    `defaults` are, by handler, what the config of a new hook gets where it does not say.
     """
-    table = _TABLE if ssl_verify else msgspec.structs.replace(_TABLE, expand=_trusting)
+    table = _TABLE
+    if defaults:
+        table = msgspec.structs.replace(table, expand=partial(_expanded, defaults))
     return HookEndpoints(admin, dispatch, check, table).routes()
 
 
@@ -89,7 +124,12 @@ class HookEndpoints:
         ]
 
     async def test(self, http: Request) -> Response:
-        """Fire the handler by hand. Any object is a payload; the hook's own names go into it."""
+        """Fire the handler by hand. Any object is a payload; the hook's own names go into it.
+
+        With `?dry_run=true` nothing is sent and no function has an effect. Handlers that run users'
+        code tell what it made: the request, what functions logged and want done, and the time.
+        """
+        dry_run = flag(http, "dry_run")
         row = self._entities.find(http)
         body = await read_body(http)
         hook = _hook(row)
@@ -98,10 +138,17 @@ class HookEndpoints:
             data["event"] = hook.event
         event = data.setdefault("event", None)
         payload = {name: value for name, value in data.items() if name not in ("source", "event")}
+        started = perf_counter()
         outcome = await self._dispatch(
-            hook, source=hook.source, event=event if isinstance(event, str) else "", data=payload
+            hook,
+            source=hook.source,
+            event=event if isinstance(event, str) else "",
+            data=payload,
+            dry_run=dry_run,
         )
-        return Json({"data": data, "result": _result(outcome)})
+        seconds = perf_counter() - started
+        details = _details(outcome, seconds) if dry_run or hook.handler in _PROGRAMMED else {}
+        return Json({"data": data, "result": _result(outcome, details), **details})
 
     async def ping(self, http: Request) -> Response:
         """Send the ping again, and show what was sent. It holds no secret."""
@@ -110,24 +157,24 @@ class HookEndpoints:
         if hook.handler != "webhook":
             raise BadRequest(f"only hooks with handler webhook can be pinged, not {hook.handler}")
         data = {"event_hooks": _public(row)}
-        names = {"source": "kong:event_hooks", "event": "ping"}
-        outcome = await self._dispatch(hook, **names, data=data)
+        source, event = "kong:event_hooks", "ping"
+        outcome = await self._dispatch(hook, source=source, event=event, data=data)
         if not outcome.ok:
             raise BadGateway(outcome.reason or "the ping failed")
-        return Json(names | data)
+        return Json({"source": source, "event": event, **data})
 
-    async def _compile(self, entity: dict[str, Any]) -> None:
-        wrong = await self._check(entity["handler"], entity["config"])
+    async def _compile(self, entity: dict[str, Any], workspace: str) -> None:
+        wrong = await self._check(workspace, entity["handler"], entity["config"])
         if wrong:
             raise SchemaViolation({"config": dict(wrong)})
 
 
-def _trusting(args: dict[str, Any]) -> dict[str, Any]:
-    """Kong's default before 3.14, where a handler has TLS at all."""
-    config = args.get("config")
-    if args.get("handler") not in _TLS or not isinstance(config, dict):
+def _expanded(defaults: Mapping[str, Mapping[str, Any]], args: dict[str, Any]) -> dict[str, Any]:
+    config, handler = args.get("config"), args.get("handler")
+    given = defaults.get(handler) if isinstance(handler, str) else None
+    if given is None or not isinstance(config, dict):
         return args
-    return args | {"config": {"ssl_verify": False} | config}
+    return args | {"config": {**given, **config}}
 
 
 def _hook(row: Entity) -> Hook:
@@ -142,11 +189,28 @@ def _public(row: Entity) -> dict[str, Any]:
     return announced(shown(_TABLE.record, row.entity, {}))
 
 
-def _result(outcome: Result) -> Any:
+def _result(outcome: Result, details: Mapping[str, Any]) -> Any:
     """The receiver's answer, whatever it says, or what the handler itself came to."""
     if outcome.response is not None:
         reply = outcome.response
         return {"body": reply.body, "headers": reply.headers, "status": reply.status}
     if not outcome.ok:
-        raise BadGateway(outcome.reason or "the handler failed")
-    return True if outcome.result is None else outcome.result
+        raise BadGateway(outcome.reason or "the handler failed", details)
+    return outcome.result
+
+
+def _details(outcome: Result, seconds: float) -> dict[str, Any]:
+    sent = outcome.request
+    request = sent and {
+        "method": sent.method,
+        "url": sent.url,
+        "headers": sent.headers,
+        "body": sent.body.decode(errors="replace"),
+    }
+    logs = [{"level": _LEVELS.get(level, "info"), "text": text} for level, text in outcome.logs]
+    return {
+        "request": request,
+        "logs": logs,
+        "effects": outcome.effects,
+        "duration_ms": round(seconds * 1000, 3),
+    }

@@ -14,7 +14,6 @@ import sqlite3
 import sys
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
-from ipaddress import ip_address
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -27,6 +26,7 @@ from api import __version__, logs
 from api.admin import Admin
 from api.app import create_app
 from api.commands import visible
+from api.configuration import configuration, located
 from api.deliveries import DeliveryEndpoints
 from api.emission import Emitter
 from api.entities import entity_routes
@@ -37,14 +37,9 @@ from api.responses import Unavailable
 from api.settings import Settings
 from api.sources import SourceEndpoints
 from api.status import About, Status
-from delivery.address import AddressPolicy
-from delivery.admission import Limits
 from delivery.assembly import Configuration, Delivering, open_delivery
-from delivery.lambda_frames import Limits as LambdaLimits
-from delivery.lambda_pool import LambdaOptions
-from delivery.lambda_process import LambdaUnavailable
-from delivery.retry import RetryPolicy
-from delivery.service import DeliveryOptions
+from delivery.jail.process import JailUnavailable
+from delivery.jail.profile import unknown_names
 from eventstore.errors import LogError
 from eventstore.log import EventLog
 from projections.deliveries import Deliveries
@@ -69,15 +64,15 @@ def serve(settings: Settings) -> int:
     logs.configure(settings.log_level, settings.log_format, sys.stderr)
     _raise_file_limit()
     try:
-        addresses = _addresses(settings)
+        delivery = configuration(settings, __version__)
     except ValueError as error:
-        _logger.critical("egress_allow: %s", error)
+        _logger.critical("%s", error)
         return _MISCONFIGURED
+    for warning in unknown_names(delivery.jail.profile):
+        _logger.warning("%s", warning)
     code = 0
     try:
-        anyio.run(
-            _run, settings, addresses, backend_options={"use_uvloop": sys.platform != "win32"}
-        )
+        anyio.run(_run, settings, delivery, backend_options={"use_uvloop": sys.platform != "win32"})
     except* (LogError, OSError, sqlite3.Error) as group:
         for problem in _leaves(group):
             _logger.critical("cannot go on: %s", problem)
@@ -85,10 +80,11 @@ def serve(settings: Settings) -> int:
     return code
 
 
-async def _run(settings: Settings, addresses: AddressPolicy) -> None:
+async def _run(settings: Settings, delivery: Configuration) -> None:
     with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
-        async with _open(settings, addresses) as service, anyio.create_task_group() as background:
+        async with _open(settings, delivery) as service, anyio.create_task_group() as background:
             background.start_soon(service.projections.run)
+            background.start_soon(service.delivering.jail.announce)
             async with anyio.create_task_group() as working:
                 working.start_soon(service.delivering.service.run)
                 working.start_soon(service.server.serve)
@@ -125,11 +121,12 @@ class _Server(uvicorn.Server):
 
 
 @asynccontextmanager
-async def _open(settings: Settings, addresses: AddressPolicy) -> AsyncIterator[_Service]:
+async def _open(settings: Settings, delivery: Configuration) -> AsyncIterator[_Service]:
     directory = Path(settings.data_dir)
     async with AsyncExitStack() as stack:
         listener = stack.enter_context(_bound(settings))
         log = await stack.enter_async_context(EventLog.open(directory))
+        about = _about(settings, log)
         hooks, sources, entities, deliveries = Hooks(), Sources(TABLES), Entities(), Deliveries()
         projections = await stack.enter_async_context(
             Projections.open(log, directory, [hooks, sources, entities, deliveries])
@@ -142,10 +139,15 @@ async def _open(settings: Settings, addresses: AddressPolicy) -> AsyncIterator[_
                 sources,
                 deliveries,
                 directory=directory,
-                configuration=_delivery(settings, addresses, listener),
+                configuration=located(
+                    delivery,
+                    address=listener.getsockname()[:2],
+                    node_id=about.node_id,
+                    hostname=about.hostname,
+                ),
             )
         )
-        app = _application(settings, log, projections, entities, sources, delivering)
+        app = _application(settings, about, log, projections, entities, sources, delivering)
         config = uvicorn.Config(
             app,
             lifespan="off",
@@ -163,6 +165,7 @@ async def _open(settings: Settings, addresses: AddressPolicy) -> AsyncIterator[_
 
 def _application(
     settings: Settings,
+    about: About,
     log: EventLog,
     projections: Projections,
     entities: Entities,
@@ -172,14 +175,14 @@ def _application(
     def hook_exists(hook_id: str, workspace: str) -> bool:
         return visible(entities, TABLES["event_hooks"], workspace, hook_id) is not None
 
-    async def check(handler: str, config: Mapping[str, Any]) -> Mapping[str, Any]:
+    async def check(workspace: str, handler: str, config: Mapping[str, Any]) -> Mapping[str, Any]:
         try:
-            return await delivering.check(handler, config)
-        except LambdaUnavailable as error:
+            return await delivering.check(workspace, handler, config)
+        except JailUnavailable as error:
             raise Unavailable(str(error)) from error
 
     admin = Admin(log, projections, entities)
-    status = Status(log, _about(settings, log), projections, delivering.service)
+    status = Status(log, about, projections, delivering.service, delivering.jail)
     endpoints = [
         *status.routes(),
         *Events(
@@ -187,7 +190,7 @@ def _application(
         ).routes(),
         *SourceEndpoints(sources, admin).routes(),
         *DeliveryEndpoints(log, delivering.control, hook_exists).routes(),
-        *hook_routes(admin, delivering.dispatch, check, ssl_verify=settings.ssl_verify_default),
+        *hook_routes(admin, delivering.dispatch, check, defaults=_hook_defaults(settings)),
         *entity_routes(admin),
     ]
     return create_app(
@@ -203,34 +206,10 @@ def _application(
     )
 
 
-def _delivery(
-    settings: Settings, addresses: AddressPolicy, listener: socket.socket
-) -> Configuration:
-    own = listener.getsockname()[:2]
-    return Configuration(
-        addresses=msgspec.structs.replace(addresses, own=frozenset({own})),
-        timeout=settings.delivery_timeout,
-        response_cap=settings.response_cap,
-        user_agent=f"hooktape/{__version__}",
-        options=DeliveryOptions(
-            enabled=settings.event_hooks_enabled,
-            limits=Limits(
-                hook=settings.hook_concurrency,
-                host=settings.host_concurrency,
-                total=settings.total_concurrency,
-            ),
-            policy=RetryPolicy(
-                schedule=settings.retry_schedule, retry_after_cap=settings.retry_after_cap
-            ),
-            drain_timeout=settings.drain_timeout,
-        ),
-        lambdas=LambdaOptions(
-            workers=settings.lambda_workers,
-            wall_seconds=settings.lambda_timeout,
-            limits=LambdaLimits(cpu_seconds=settings.lambda_cpu, lua_memory=settings.lambda_memory),
-        ),
-        lambda_success=settings.lambda_success,
-    )
+def _hook_defaults(settings: Settings) -> dict[str, dict[str, Any]]:
+    webhook = {"ssl_verify": settings.ssl_verify_default}
+    custom = webhook | {"template_engine": settings.template_engine_default}
+    return {"webhook": webhook, "webhook-custom": custom}
 
 
 def _about(settings: Settings, log: EventLog) -> About:
@@ -241,16 +220,6 @@ def _about(settings: Settings, log: EventLog) -> About:
         configuration=msgspec.to_builtins(settings),
         sqlite_version=sqlite3.sqlite_version,
     )
-
-
-def _addresses(settings: Settings) -> AddressPolicy:
-    """Loopback receivers are allowed while the Admin API itself is reachable from there only."""
-    host = settings.admin_address.host
-    try:
-        loopback = ip_address(host).is_loopback
-    except ValueError:
-        loopback = host == "localhost"
-    return AddressPolicy.parse(settings.egress_allow, allow_loopback=loopback)
 
 
 @contextmanager

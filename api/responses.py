@@ -174,7 +174,14 @@ class UnsupportedMediaType(RequestError):
 
 
 class BadGateway(RequestError):
-    """Another server, asked on behalf of the request, did not answer properly."""
+    """Another server or a user's code, asked on behalf of the request, did not do its part.
+
+    `details` go into the answer beside the message.
+    """
+
+    def __init__(self, message: str, details: Mapping[str, Any] | None = None) -> None:
+        super().__init__(message)
+        self.details = details or {}
 
 
 class Unavailable(RequestError):
@@ -243,6 +250,8 @@ def refuse(problem: RequestError) -> Json:
         body["code"] = code
     if isinstance(problem, MethodNotAllowed):
         headers.append(("allow", problem.allow))
+    if isinstance(problem, BadGateway):
+        body |= problem.details
     if isinstance(problem, Unavailable):
         headers.append(("retry-after", str(problem.retry_after)))
     return Json(body, status, headers)

@@ -21,7 +21,12 @@ PREFIX = "HOOKTAPE_"
 NOT_SETTINGS = {"HOOKTAPE_CONFIG", "HOOKTAPE_URL"}
 """Variables with the prefix that belong to options of the command line."""
 
-OTHER_NAMES = {"KONG_EVENT_HOOKS_ENABLED": "event_hooks_enabled"}
+OTHER_NAMES = {
+    "KONG_EVENT_HOOKS_ENABLED": "event_hooks_enabled",
+    "KONG_UNTRUSTED_LUA": "untrusted_lua",
+    "KONG_UNTRUSTED_LUA_SANDBOX_REQUIRES": "untrusted_lua_sandbox_requires",
+    "KONG_UNTRUSTED_LUA_SANDBOX_ENVIRONMENT": "untrusted_lua_sandbox_environment",
+}
 """Kong's own variables that are honoured when ours is not set."""
 
 # Kubernetes sets HOOKTAPE_PORT and the like in every pod beside a service named hooktape.
@@ -57,6 +62,18 @@ LogLevel = Annotated[
     Literal["debug", "info", "notice", "warn", "error", "crit"],
     Meta(description="debug, info, notice, warn, error or crit"),
 ]
+Names = Annotated[
+    tuple[Annotated[str, Meta(pattern=r"^[A-Za-z_][\w.-]*$")], ...],
+    Meta(description='a list of names, like "pl.stringx"'),
+]
+UntrustedLua = Annotated[
+    Literal["off", "sandbox", "strict", "lax", "on"],
+    Meta(description="off, sandbox, strict, lax or on"),
+]
+Jail = Annotated[
+    Literal["process", "seccomp", "full"], Meta(description="process, seccomp or full")
+]
+Engine = Annotated[Literal["resty", "jinja2"], Meta(description="resty or jinja2")]
 LambdaSuccess = Annotated[Literal["true", "no_error"], Meta(description="true or no_error")]
 LogFormat = Annotated[Literal["auto", "text", "json"], Meta(description="auto, text or json")]
 
@@ -104,6 +121,13 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     host_concurrency: Count = 64  #: attempts under way to one host
     total_concurrency: Count = 256  #: attempts under way altogether
     drain_timeout: Seconds = 8.0  #: on SIGTERM, for attempts under way to come to an end
+
+    untrusted_lua: UntrustedLua = "sandbox"  #: how much functions and templates find
+    untrusted_lua_sandbox_requires: Names = ()  #: modules they may `require` beyond the usual ones
+    untrusted_lua_sandbox_environment: Names = ()  #: globals they find beyond the usual ones
+    lua_modules_dir: Name = ""  #: a directory of modules of your own, `<name>.lua`
+    jail: Jail = "seccomp"  #: what the system must offer, or functions and templates do not run
+    template_engine_default: Engine = "resty"  #: of a hook that does not say
 
     lambda_workers: Count = 2  #: processes that run Lua
     lambda_timeout: Seconds = 2.0  #: by the clock; then the worker is killed

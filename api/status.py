@@ -64,14 +64,29 @@ class Consumer(Protocol):
         ...
 
 
+class Jail(Protocol):
+    """How users' code is kept."""
+
+    def state(self) -> Mapping[str, Any]:
+        """What it runs in and what it cannot do, and the counts."""
+        ...
+
+    def counts(self) -> Mapping[str, float]:
+        """Calls, kills and the like by name."""
+        ...
+
+
 class Status:
     """The endpoints for operators and machines."""
 
-    def __init__(self, log: Log, about: About, registry: Registry, consumer: Consumer) -> None:
+    def __init__(
+        self, log: Log, about: About, registry: Registry, consumer: Consumer, jail: Jail
+    ) -> None:
         self._log = log
         self._about = about
         self._registry = registry
         self._consumer = consumer
+        self._jail = jail
         self._started = time.monotonic()
         self.metrics = Metrics(self.levels)
 
@@ -119,6 +134,7 @@ class Status:
                 },
                 "registry": {"position": self._registry.position},
                 "delivery": self._consumer.summary(),
+                "jail": self._jail.state(),
             }
         )
 
@@ -158,4 +174,5 @@ class Status:
             "registry_position": self._registry.position,
             "ready": not self.impairments(),
             **{f"delivery_{name}": value for name, value in self._consumer.summary().items()},
+            **{f"jail_{name}": value for name, value in self._jail.counts().items()},
         }

@@ -20,7 +20,7 @@ from projections.hooks import Hook, Hooks
 from .admission import Admission, Place
 from .crew import Crew
 from .ledger import UNFLUSHED, Ledger
-from .matching import Match, match_hook, names, payload
+from .matching import Match, emitters, match_hook, names, payload
 from .outbox import Outbox
 from .outcome import Delivery, Outcome, delivery_id
 from .retry import RetryPolicy
@@ -186,6 +186,7 @@ class Attempts:
             time_us=event.time_us,
             attempt=opened.attempt + 1 if opened else 1,
             purpose=item[1],
+            emitters=emitters(event),
         )
         return await self._perform(delivery)
 

@@ -11,7 +11,6 @@ from typing import Final
 from anyio.abc import TaskGroup
 from anyio.lowlevel import checkpoint
 
-from eventstore.events import HOOKS_PREFIX
 from eventstore.log import EventLog
 from eventstore.records import RecordedEvent
 from projections.hooks import Hooks
@@ -21,7 +20,7 @@ from projections.sources import Sources
 from .attempts import Attempts
 from .decisions import Decisions
 from .ledger import Ledger
-from .matching import PING, Match, match, match_hook
+from .matching import Match, match, match_hook, purposes
 from .orders import Orders
 from .outbox import Outbox
 from .pages import Pages
@@ -142,8 +141,7 @@ class Consumer:
         )
 
     def _matches(self, event: RecordedEvent, hook_id: str) -> Iterator[Match]:
-        purposes = ("", PING) if event.stream == HOOKS_PREFIX + hook_id else ("",)
-        for purpose in purposes:
+        for purpose in purposes(event, hook_id):
             m = match_hook(event, self._hooks, hook_id, purpose)
             if m is not None:
                 yield m

@@ -8,7 +8,7 @@ from projections.deliveries import Fact
 from projections.hooks import Hooks
 
 from .ledger import Ledger
-from .matching import PING, Match, match_hook, mismatch
+from .matching import Match, match_hook, mismatch, purposes
 from .orders import DELETED
 from .outbox import Outbox
 from .outcome import delivery_id
@@ -22,7 +22,11 @@ async def explain_hook(
     event: RecordedEvent, hook_id: str, hooks: Hooks, ledger: Ledger, lookup: Lookup
 ) -> list[dict[str, Any]]:
     """One entry per delivery of `event` to the hook, or one that says why there is none."""
-    matches = [m for p in ("", PING) if (m := match_hook(event, hooks, hook_id, p)) is not None]
+    matches = [
+        m
+        for purpose in purposes(event, hook_id)
+        if (m := match_hook(event, hooks, hook_id, purpose)) is not None
+    ]
     if not matches:
         return [{"hook": hook_id} | _no_match(event, hook_id, hooks)]
     return [await _explain_match(event, m, hooks, ledger, lookup) for m in matches]
@@ -114,14 +118,9 @@ def _from_log(item: Item, receipt: Fact | None, facts: list[Fact], *, over: bool
     `over`: the hook that it concerned was deleted.
     """
     facts = [fact for fact in facts if _concerns(fact, item[1])]
-    last = facts[-1] if facts else None
-    if last is not None:
-        if last.type == "deliveries_cancelled":
-            return {"state": "cancelled", "reason": last.body["reason"]}
-        if last.type == "delivery_parked":
-            return {"state": "cancelled" if over else "parked", "reason": last.body["reason"]}
-        if last.type == "deliveries_settled":
-            return _delivered(last, facts)
+    named = _named(facts, over=over)
+    if named is not None:
+        return named
     if receipt is not None:
         for reason, first, end, _ in receipt.body.get("suppressed", []):
             if first <= item[0] <= end and not item[1]:
@@ -130,6 +129,21 @@ def _from_log(item: Item, receipt: Fact | None, facts: list[Fact], *, over: bool
             return _delivered(receipt, facts)
     # Decided and no longer open, or else its hook went first; no receipt says so yet.
     return {"state": "cancelled", "reason": DELETED} if over else {"state": "delivered"}
+
+
+def _named(facts: list[Fact], *, over: bool) -> dict[str, Any] | None:
+    """What the facts about this delivery alone say; None when they do not settle it."""
+    for fact in facts:
+        if fact.type == "delivery_skipped":
+            return {"state": "skipped_by_function", "reason": fact.body["reason"]}
+    last = facts[-1].type if facts else None
+    if last == "deliveries_cancelled":
+        return {"state": "cancelled", "reason": facts[-1].body["reason"]}
+    if last == "delivery_parked":
+        return {"state": "cancelled" if over else "parked", "reason": facts[-1].body["reason"]}
+    if last == "deliveries_settled":
+        return _delivered(facts[-1], facts)
+    return None
 
 
 def _delivered(receipt: Fact, facts: list[Fact]) -> dict[str, Any]:
@@ -144,5 +158,5 @@ def _delivered(receipt: Fact, facts: list[Fact]) -> dict[str, Any]:
 
 def _concerns(fact: Fact, purpose: str) -> bool:
     """An event and the ping for it share their position; some facts are about one of them."""
-    one = ("delivery_failed", "delivery_parked", "delivery_resent")
+    one = ("delivery_failed", "delivery_parked", "delivery_resent", "delivery_skipped")
     return fact.type not in one or fact.body.get("purpose", "") == purpose

@@ -30,6 +30,8 @@ class LogHandler:
     """Writes the event to the log. Always succeeds."""
 
     async def __call__(self, delivery: Delivery) -> Outcome:
+        if delivery.dry_run:
+            return Outcome(ok=True, result=True)
         pid = os.getpid()
         fields = {
             "event": delivery.event,

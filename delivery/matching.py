@@ -9,12 +9,15 @@ import msgspec
 
 from eventstore.codec import decode
 from eventstore.events import (
+    DELIVERIES_PREFIX,
     EMITTED_PREFIX,
     HOOKS_PREFIX,
+    LAMBDA_SOURCE,
     EntityCreated,
     EntityDeleted,
     EntityUpdated,
     EventEmitted,
+    RequestQueued,
 )
 from eventstore.records import Kind, RecordedEvent
 from projections.hooks import Hook, Hooks, announced
@@ -22,6 +25,10 @@ from projections.tables import DEFAULT_WORKSPACE
 
 PING = "ping"
 PING_SOURCE = "kong:event_hooks"
+REQUEST = "request"
+"""The purpose of a delivery that is itself a request, which a function of the hook wants made."""
+
+_LAMBDA_PREFIX = f"{EMITTED_PREFIX}{LAMBDA_SOURCE}/"
 
 _OPERATIONS = {
     "entity_created": "create",
@@ -56,11 +63,30 @@ def names(event: RecordedEvent) -> tuple[tuple[str, str], ...]:
     return (("crud", table), ("crud", f"{table}:{operation}"), ("dao:crud", operation))
 
 
+def emitters(event: RecordedEvent) -> tuple[str, ...]:
+    """The ids of the hooks whose functions emitted `event`, or an event that led to it."""
+    actor = event.actor or ""
+    if not event.stream.startswith(_LAMBDA_PREFIX) or not actor.startswith(HOOKS_PREFIX):
+        return ()
+    return tuple(actor.removeprefix(HOOKS_PREFIX).split(","))
+
+
+def purposes(event: RecordedEvent, hook_id: str) -> tuple[str, ...]:
+    """Why `event` may make deliveries for the hook."""
+    if event.stream == HOOKS_PREFIX + hook_id:
+        return ("", PING)
+    if event.type == "request_queued":
+        return (REQUEST,)
+    return ("",)
+
+
 def mismatch(hook: Hook, event: RecordedEvent) -> str | None:
     """The clause of `hook` that does not fit `event`, in words; None when all fit."""
     known = names(event)
     if not known:
         return "deliveries and the log's own events match no hook"
+    if hook.id in emitters(event):
+        return "emitted: the hook's own functions led to this event"
     if hook.workspace not in (DEFAULT_WORKSPACE, event.workspace):
         return f"workspace: the hook sees only workspace {hook.workspace}"
     if hook.source not in {source for source, _ in known}:
@@ -74,7 +100,7 @@ def match(event: RecordedEvent, hooks: Hooks) -> list[Match]:
     """Every hook in force at `event` that it concerns, once each, and a new webhook's ping.
 
     A hook of the default workspace sees all workspaces. A hook without `event` gets one delivery
-    under the first name that fits.
+    under the first name that fits. No hook gets what its own functions emitted.
     """
     matches: list[Match] = []
     sources: set[str] = set()
@@ -90,6 +116,11 @@ def match(event: RecordedEvent, hooks: Hooks) -> list[Match]:
         )
     if event.stream.startswith(HOOKS_PREFIX):
         matches.extend(_ping(event, hooks))
+    elif event.type == "request_queued":
+        matches.extend(_request(event, hooks))
+    elif event.stream.startswith(_LAMBDA_PREFIX):
+        own = emitters(event)
+        matches = [m for m in matches if m.hook.id not in own]
     return matches
 
 
@@ -97,8 +128,12 @@ def match_hook(event: RecordedEvent, hooks: Hooks, hook_id: str, purpose: str = 
     """What `match` says about one hook, without looking at the others."""
     if purpose == PING:
         return next((ping for ping in _ping(event, hooks) if ping.hook.id == hook_id), None)
+    if purpose == REQUEST:
+        return next((m for m in _request(event, hooks) if m.hook.id == hook_id), None)
     hook = hooks.as_of(hook_id, event.seq - 1)
     if hook is None or hook.workspace not in (DEFAULT_WORKSPACE, event.workspace):
+        return None
+    if hook_id in emitters(event):
         return None
     for source, name in names(event):
         if hook.source == source and hook.event in (None, name):
@@ -115,6 +150,8 @@ def payload(event: RecordedEvent, purpose: str = "") -> dict[str, Any] | None:
         case EventEmitted(data=data):
             emitted: dict[str, Any] = msgspec.json.decode(data)
             return emitted
+        case RequestQueued(method=method, url=url, headers=headers, body=content):
+            return {"method": method, "url": url, "headers": headers, "body": content}
         case (
             EntityCreated(entity=entity)
             | EntityDeleted(entity=entity)
@@ -150,3 +187,8 @@ def _ping(event: RecordedEvent, hooks: Hooks) -> list[Match]:
     if hook is None or hook.handler != "webhook":
         return []
     return [Match(hook, PING_SOURCE, PING, PING)]
+
+
+def _request(event: RecordedEvent, hooks: Hooks) -> list[Match]:
+    hook = hooks.as_of(event.stream.removeprefix(DELIVERIES_PREFIX), event.seq)
+    return [] if hook is None else [Match(hook, LAMBDA_SOURCE, REQUEST, REQUEST)]

@@ -40,6 +40,17 @@ class Delivery(msgspec.Struct, frozen=True, kw_only=True):
     time_us: int
     attempt: int = 1
     purpose: str = ""
+    emitters: tuple[str, ...] = ()  #: the hooks whose functions led to the event, in order
+    dry_run: bool = False  #: do all that has no effect, and nothing else
+
+
+class Outgoing(msgspec.Struct, frozen=True):
+    """A request as a hook describes it. Header names are in lower case."""
+
+    method: str
+    url: str
+    headers: dict[str, str]
+    body: bytes
 
 
 class Response(msgspec.Struct, frozen=True):
@@ -54,8 +65,11 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     """What became of one attempt. Never an exception.
 
     `reason` is one clear line when `ok` is false. `retryable` false parks early. `gone` suspends
-    the hook. `retry_after` is what the receiver asked for, in seconds. `result` is what `/test`
-    shows when there is no `response`.
+    the hook. `retry_after` is what the receiver asked for, in seconds.
+
+    The rest is for `/test`: `request` is what was sent, or would have been but for the dry run;
+    `result` is what the handler itself came to; `logs` are (level, text); `effects` are what
+    functions want done.
     """
 
     ok: bool
@@ -65,7 +79,10 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     gone: bool = False
     retry_after: float | None = None
     response: Response | None = None
+    request: Outgoing | None = None
     result: Any = None
+    logs: tuple[tuple[int, str], ...] = ()
+    effects: tuple[dict[str, Any], ...] = ()
     blocked: bool = False  #: refused by our own address policy
 
 

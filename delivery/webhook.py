@@ -11,7 +11,7 @@ from projections.hooks import WebhookConfig, WebhookCustomConfig
 
 from . import signing
 from .egress import Egress
-from .outcome import Delivery, Outcome
+from .outcome import Delivery, Outcome, Outgoing
 
 _TRANSPORT = """
     accept-encoding connection content-length expect host keep-alive proxy-authenticate
@@ -26,15 +26,6 @@ _CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 
 
 _encode = msgspec.json.Encoder().encode
-
-
-class Outgoing(msgspec.Struct, frozen=True):
-    """A request as a hook describes it, before it is signed. Header names are in lower case."""
-
-    method: str
-    url: str
-    headers: dict[str, str]
-    body: bytes
 
 
 class Webhook:
@@ -63,7 +54,10 @@ async def send(
     config: WebhookConfig | WebhookCustomConfig,
     now_s: float,
 ) -> Outcome:
-    """Signs the request and sends it. What cannot be sent is an outcome that is not retried."""
+    """Signs the request and sends it, or only shows it in a dry run.
+
+    What cannot be sent is an outcome that is not retried.
+    """
     problems = header_problems(request.headers) | secret_problems(config.secret)
     if problems:
         path, problem = next(iter(problems.items()))
@@ -75,13 +69,13 @@ async def send(
         secret=config.secret,
         algorithm=config.signature_algorithm,
     )
-    return await egress.send(
-        request.method,
-        request.url,
-        request.headers | signed,
-        request.body,
-        ssl_verify=config.ssl_verify,
+    request = msgspec.structs.replace(request, headers=request.headers | signed)
+    if delivery.dry_run:
+        return Outcome(ok=True, request=request)
+    outcome = await egress.send(
+        request.method, request.url, request.headers, request.body, ssl_verify=config.ssl_verify
     )
+    return msgspec.structs.replace(outcome, request=request)
 
 
 def validate(config: Mapping[str, Any]) -> dict[str, str]:

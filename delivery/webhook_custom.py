@@ -5,6 +5,7 @@ content type says so and JSON otherwise; GET, HEAD and DELETE carry it in the qu
 query, what is nested is spelled as Kong's own forms are: `a.b=1&list[1]=2`.
 """
 
+import logging
 import re
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -16,14 +17,17 @@ import msgspec
 from projections.hooks import WebhookCustomConfig
 
 from .egress import Egress
-from .outcome import Delivery, Outcome
-from .templates import Budget, TemplateError, compile_template, walk
-from .webhook import Outgoing, header_problems, lower, payload, secret_problems, send
+from .outcome import Delivery, Outcome, Outgoing
+from .rendering import Renderer, RenderingFailed
+from .webhook import header_problems, lower, payload, secret_problems, send
+
+_logger = logging.getLogger("hooktape.delivery.webhook_custom")
 
 MAX_TEMPLATES: Final = 64 * 1024
 """Characters of all templates of one hook together: bounds the work of a delivery."""
 
 _FORM: Final = "application/x-www-form-urlencoded"
+_JSON: Final = re.compile(r"application/([\w.-]+\+)?json\b", re.IGNORECASE)
 _IN_QUERY: Final = frozenset({"GET", "HEAD", "DELETE"})
 _LINE_BREAKS: Final = re.compile(r"[\r\n]+")
 
@@ -31,37 +35,59 @@ _LINE_BREAKS: Final = re.compile(r"[\r\n]+")
 class WebhookCustom:
     """Renders, builds and sends the request of one delivery. Raises nothing but cancellation."""
 
-    def __init__(self, egress: Egress, clock: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self, egress: Egress, renderer: Renderer, clock: Callable[[], float] = time.time
+    ) -> None:
         self._egress = egress
+        self._renderer = renderer
         self._clock = clock
 
     async def __call__(self, delivery: Delivery) -> Outcome:
-        config = msgspec.convert(delivery.hook.config, WebhookCustomConfig)
+        hook = delivery.hook
+        config = msgspec.convert(hook.config, WebhookCustomConfig)
+        templates = dict(_templates(_sent(hook.config)))
         try:
-            request = preview(config, payload(delivery))
-        except TemplateError as error:
-            return Outcome(ok=False, reason=f"template: {error}", retryable=False)
+            texts = await self._renderer.render(
+                hook, config.template_engine, templates, payload(delivery)
+            )
+        except RenderingFailed as failed:
+            return failed.outcome
+        request = assemble(config, texts)
+        if "config.body" in texts and not _is_what_it_says(request):
+            _logger.warning("hook %s: the body is not the JSON that its headers promise", hook.id)
         return await send(self._egress, request, delivery, config, self._clock())
 
+    async def validate(self, workspace: str, config: Mapping[str, Any]) -> dict[str, str]:
+        """What is wrong with a configuration whose types are right, by the field's dotted path.
 
-def preview(config: WebhookCustomConfig, context: dict[str, Any]) -> Outgoing:
-    """The request that a hook makes of an event. Pure; raises TemplateError, or is complete."""
-    budget = Budget()
-    headers = lower(config.headers)
-    if config.headers_format:
+        Raises JailUnavailable when a template is more than plain and cannot be compiled now.
+        """
+        problems = header_problems(config.get("headers")) | secret_problems(config.get("secret"))
+        templates = {}
+        left = MAX_TEMPLATES
+        for path, source in _templates(config):
+            left -= len(source)
+            if left < 0:
+                limit = f"with this, the templates have more than {MAX_TEMPLATES} characters"
+                return problems | {path: limit}
+            templates[path] = source
+        engine = config.get("template_engine", "resty")
+        return problems | await self._renderer.check(workspace, engine, templates)
+
+
+def assemble(config: WebhookCustomConfig, texts: Mapping[str, str]) -> Outgoing:
+    """The request of a hook whose templates came to `texts`, by their paths. Pure."""
+    headers = {
         # A value from an event must not begin a header of its own.
-        headers = {
-            name: _LINE_BREAKS.sub("", compile_template(value).render(context, budget))
-            for name, value in headers.items()
-        }
+        name: _LINE_BREAKS.sub("", value) if config.headers_format else value
+        for name, value in lower(_filled("config.headers", config.headers, texts)).items()
+    }
     if config.body is not None:
-        body = config.body
-        if config.body_format:
-            body = compile_template(body).render(context, budget)
+        body = texts.get("config.body", config.body)
         return Outgoing(config.method, config.url, headers, body.encode())
     if config.payload is None:
         return Outgoing(config.method, config.url, headers, b"")
-    content = walk(config.payload, context, budget) if config.payload_format else config.payload
+    content = _filled("config.payload", config.payload, texts)
     if config.method in _IN_QUERY:
         return Outgoing(config.method, _with_query(config.url, content), headers, b"")
     if headers.setdefault("content-type", "application/json").lower().startswith(_FORM):
@@ -69,20 +95,19 @@ def preview(config: WebhookCustomConfig, context: dict[str, Any]) -> Outgoing:
     return Outgoing(config.method, config.url, headers, msgspec.json.encode(content))
 
 
-def validate(config: Mapping[str, Any]) -> dict[str, str]:
-    """What is wrong with a configuration whose types are right, by the field's dotted path."""
-    problems = header_problems(config.get("headers")) | secret_problems(config.get("secret"))
-    left = MAX_TEMPLATES
-    for path, source in _templates(config):
-        left -= len(source)
-        if left < 0:
-            limit = f"with this, the templates have more than {MAX_TEMPLATES} characters"
-            return problems | {path: limit}
-        try:
-            compile_template(source)
-        except TemplateError as error:
-            problems[path] = str(error)
-    return problems
+def _sent(config: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The part of a configuration that makes the request: `body` wins over `payload`."""
+    return config if config.get("body") is None else {**config, "payload": None}
+
+
+def _is_what_it_says(request: Outgoing) -> bool:
+    if not _JSON.match(request.headers.get("content-type", "")):
+        return True
+    try:
+        msgspec.json.decode(request.body)
+    except (msgspec.DecodeError, RecursionError):
+        return False
+    return True
 
 
 def _templates(config: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
@@ -91,17 +116,31 @@ def _templates(config: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
             yield from _strings(f"config.{field}", config.get(field))
 
 
+def _filled(path: str, value: Any, texts: Mapping[str, str]) -> Any:
+    """A copy of a JSON-like value with its strings replaced by the texts at their paths."""
+    if isinstance(value, str):
+        return texts.get(path, value)
+    if isinstance(value, dict):
+        return {key: _filled(_below(path, key), item, texts) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_filled(f"{path}.{number}", item, texts) for number, item in enumerate(value, 1)]
+    return value
+
+
 def _strings(path: str, value: Any) -> Iterator[tuple[str, str]]:
     """Every string in a JSON-like value with its path: lists from 1, dots in keys as %2E."""
     if isinstance(value, str):
         yield path, value
     elif isinstance(value, dict):
         for key, item in value.items():
-            step = key.replace("%", "%25").replace(".", "%2E")
-            yield from _strings(f"{path}.{step}", item)
+            yield from _strings(_below(path, key), item)
     elif isinstance(value, list):
         for number, item in enumerate(value, 1):
             yield from _strings(f"{path}.{number}", item)
+
+
+def _below(path: str, key: str) -> str:
+    return f"{path}.{key.replace('%', '%25').replace('.', '%2E')}"
 
 
 def _with_query(url: str, content: dict[str, Any]) -> str:

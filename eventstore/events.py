@@ -7,10 +7,13 @@ Streams by type:
     event_emitted                                     emitted/<source>/<event>         EMITTED
     delivery_failed, delivery_parked,
     delivery_resent, deliveries_settled,
-    deliveries_cancelled,
+    deliveries_cancelled, delivery_skipped,
+    request_queued,
     hook_paused, hook_resumed, hook_suspended         deliveries/<hook id>             DELIVERY
 
-Matching a hook needs only stream, type and workspace, which outlive the erasure of a body.
+Matching a hook needs only stream, type, workspace and actor, which outlive the erasure of a body.
+The actor of an event that functions of hooks emitted is `event_hooks/<id>,<id>`: the hooks whose
+emissions led to it, the emitter last.
 """
 
 from typing import Any, Literal
@@ -21,6 +24,8 @@ EMITTED_PREFIX = "emitted/"
 DELIVERIES_PREFIX = "deliveries/"
 SOURCES_PREFIX = "event_hook_sources/"
 HOOKS_PREFIX = "event_hooks/"
+LAMBDA_SOURCE = "lambda"
+"""The source of what functions emit."""
 
 
 class EntityCreated(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -59,7 +64,7 @@ class EventEmitted(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
 
 
 Purpose = str
-"""Why a delivery exists: "" (an event matched), "ping", or the id of a replay."""
+"""Why a delivery exists: "" (an event matched), "ping", "request", or the id of a replay."""
 
 
 class DeliveryFailed(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -133,6 +138,28 @@ class DeliveriesCancelled(msgspec.Struct, frozen=True, kw_only=True, omit_defaul
     after: int | None = None
 
 
+class DeliverySkipped(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A function of the hook decided that this event is not for it. The delivery is settled."""
+
+    seq: int
+    reason: str
+    purpose: Purpose = ""
+
+
+class RequestQueued(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A function of the hook wants this HTTP request made, because of the event at `seq`.
+
+    It is delivered like an event that matched the hook alone. `headers` may hold secrets.
+    """
+
+    seq: int
+    method: str
+    url: str
+    headers: dict[str, str] = {}
+    body: str = ""
+    purpose: Purpose = ""
+
+
 class HookPaused(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     reason: str = "paused by hand"
 
@@ -161,6 +188,8 @@ Event = (
     | DeliveryResent
     | DeliveriesSettled
     | DeliveriesCancelled
+    | DeliverySkipped
+    | RequestQueued
     | HookPaused
     | HookSuspended
     | HookResumed
@@ -177,6 +206,8 @@ EVENT_TYPES: dict[str, type[Event]] = {
     "delivery_resent": DeliveryResent,
     "deliveries_settled": DeliveriesSettled,
     "deliveries_cancelled": DeliveriesCancelled,
+    "delivery_skipped": DeliverySkipped,
+    "request_queued": RequestQueued,
     "hook_paused": HookPaused,
     "hook_suspended": HookSuspended,
     "hook_resumed": HookResumed,

@@ -21,7 +21,9 @@ from eventstore.events import (
     DeliveryFailed,
     DeliveryParked,
     DeliveryResent,
+    DeliverySkipped,
     Event,
+    RequestQueued,
 )
 from eventstore.records import Kind, RecordedEvent
 
@@ -29,7 +31,10 @@ from .model import Changes
 
 
 class Fact(msgspec.Struct, frozen=True, kw_only=True):
-    """One delivery event without the copy of what was to be sent. `time_us` is the log's time."""
+    """One delivery event without the copy of what was to be sent, and without headers.
+
+    `time_us` is the log's time.
+    """
 
     position: int
     time_us: int
@@ -47,7 +52,8 @@ def evolve(event: RecordedEvent) -> dict[str, Fact]:
     hook_id = event.stream.removeprefix(DELIVERIES_PREFIX)
     # Through JSON, because the copy of a parked delivery is JSON already.
     public = msgspec.json.decode(msgspec.json.encode(body))
-    public.pop("data", None)
+    for private in ("data", "headers"):
+        public.pop(private, None)
     fact = Fact(position=event.seq, time_us=event.time_us, type=event.type, body=public)
     items = {f"{hook_id}/fact/{event.seq:020d}": fact}
     if isinstance(body, DeliveriesSettled) and body.after < body.upto:
@@ -62,7 +68,13 @@ def evolve(event: RecordedEvent) -> dict[str, Fact]:
 
 def _concerned(body: Event) -> Iterable[int]:
     match body:
-        case DeliveryFailed(seq=seq) | DeliveryParked(seq=seq) | DeliveryResent(seq=seq):
+        case (
+            DeliveryFailed(seq=seq)
+            | DeliveryParked(seq=seq)
+            | DeliveryResent(seq=seq)
+            | DeliverySkipped(seq=seq)
+            | RequestQueued(seq=seq)
+        ):
             return (seq,)
         case DeliveriesSettled(late=late):
             return [seq for seq, _ in late]

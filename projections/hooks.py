@@ -18,6 +18,7 @@ from .model import Changes
 from .stored import reveal
 from .typedefs import Headers, HttpMethod, HttpUrl, Secret
 
+TemplateEngine = Literal["resty", "jinja2"]
 SignatureAlgorithm = Annotated[Literal["sha256", "sha1"], EXTENSION]
 
 
@@ -32,7 +33,10 @@ class WebhookConfig(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class WebhookCustomConfig(msgspec.Struct, frozen=True, kw_only=True):
-    """`body` wins over `payload`; each `*_format` flag says whether its field is a template."""
+    """`body` wins over `payload`; each `*_format` flag says whether its field is a template.
+
+    `template_engine` is what the templates are written in: Kong's, or Jinja.
+    """
 
     url: HttpUrl
     method: HttpMethod
@@ -45,6 +49,7 @@ class WebhookCustomConfig(msgspec.Struct, frozen=True, kw_only=True):
     secret: Secret = None
     ssl_verify: bool = True
     signature_algorithm: SignatureAlgorithm = "sha256"
+    template_engine: Annotated[TemplateEngine, EXTENSION] = "resty"
 
 
 class LogConfig(msgspec.Struct, frozen=True):

@@ -25,6 +25,7 @@ class Fact(NamedTuple):
     body: Event
     workspace: str
     erased: bool
+    actor: str | None = None
 
 
 def fact(
@@ -37,7 +38,7 @@ def recorded(facts: Iterable[Fact]) -> list[RecordedEvent]:
     """The facts as the log would hold them: positions from 1, one second apart."""
     versions: dict[str, int] = {}
     events = []
-    for seq, (stream, body, workspace, erased) in enumerate(facts, start=1):
+    for seq, (stream, body, workspace, erased, actor) in enumerate(facts, start=1):
         versions[stream] = versions.get(stream, -1) + 1
         name, schema_version, raw = encode(body)
         events.append(
@@ -52,7 +53,7 @@ def recorded(facts: Iterable[Fact]) -> list[RecordedEvent]:
                 time_us=seq * 1_000_000,
                 wall_us=seq * 1_000_000,
                 workspace=workspace,
-                actor=None,
+                actor=actor,
                 request_id=None,
                 subject=None,
                 body=None if erased else raw,

@@ -28,6 +28,7 @@ LONG = {"scripts/run bench"}
 CHANGING = {
     r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}": "<uuid>",
     r"\b1\d{9}\b": "<seconds>",
+    r'"duration_ms":[\d.]+': '"duration_ms":<ms>',
     r"localhost:\d+|127\.0\.0\.1:\d+": "<host>",
 }
 

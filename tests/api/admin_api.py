@@ -75,6 +75,16 @@ class Deliveries:
         return self.faults
 
 
+class Jail:
+    """Stands in for the workers that run users' code."""
+
+    def state(self) -> Mapping[str, Any]:
+        return {"engine": "LuaJIT", "barriers": ["seccomp"], "problem": None, "calls": 5}
+
+    def counts(self) -> Mapping[str, float]:
+        return {"calls": 5}
+
+
 class Api(NamedTuple):
     """The application, a client that calls it, and what stands behind it."""
 
@@ -104,7 +114,7 @@ async def serving(
             configuration={"data_dir": "x"},
             sqlite_version="3",
         )
-        status = Status(log, about, projections, deliveries)
+        status = Status(log, about, projections, deliveries, Jail())
         app = create_app(
             [
                 *status.routes(),

@@ -30,6 +30,15 @@ class Answer(NamedTuple):
     body: str
 
 
+class Sent(NamedTuple):
+    """What was sent."""
+
+    method: str
+    url: str
+    headers: dict[str, str]
+    body: bytes
+
+
 class Attempt(NamedTuple):
     """What became of an attempt."""
 
@@ -37,6 +46,9 @@ class Attempt(NamedTuple):
     reason: str | None = None
     response: Answer | None = None
     result: Any = None
+    request: Sent | None = None
+    logs: tuple[tuple[int, str], ...] = ()
+    effects: tuple[dict[str, Any], ...] = ()
 
 
 class Delivery:
@@ -45,17 +57,21 @@ class Delivery:
     def __init__(self) -> None:
         self.attempt = Attempt()
         self.dispatched: list[tuple[Hook, str, str, dict[str, Any]]] = []
-        self.checked: list[tuple[str, Mapping[str, Any]]] = []
+        self.dry_runs: list[bool] = []
+        self.checked: list[tuple[str, str, Mapping[str, Any]]] = []
         self.faults: dict[str, Any] = {}
 
     async def dispatch(
-        self, hook: Hook, *, source: str, event: str, data: dict[str, Any]
+        self, hook: Hook, *, source: str, event: str, data: dict[str, Any], dry_run: bool = False
     ) -> Attempt:
+        self.dry_runs.append(dry_run)
         self.dispatched.append((hook, source, event, data))
         return self.attempt
 
-    async def check(self, handler: str, config: Mapping[str, Any]) -> dict[str, Any]:
-        self.checked.append((handler, config))
+    async def check(
+        self, workspace: str, handler: str, config: Mapping[str, Any]
+    ) -> dict[str, Any]:
+        self.checked.append((workspace, handler, config))
         return self.faults
 
 

@@ -106,7 +106,7 @@ async def test_what_is_examined_is_what_is_stored(tmp_path: Path) -> None:
     async with staged(tmp_path) as stage:
         seen: list[dict[str, Any]] = []
 
-        async def examine(entity: dict[str, Any]) -> None:
+        async def examine(entity: dict[str, Any], workspace: str) -> None:
             seen.append(entity)
             if entity["username"] == "bad":
                 raise SchemaViolation({"username": "no"})
@@ -125,7 +125,7 @@ async def test_what_changed_since_its_examination_is_examined_again(tmp_path: Pa
         await stage.admin.write(stage.creating(username="ada"), HERE)
         seen: list[Any] = []
 
-        async def examine(entity: dict[str, Any]) -> None:
+        async def examine(entity: dict[str, Any], workspace: str) -> None:
             seen.append((entity["custom_id"], entity["tags"]))
             if len(seen) == 1:
                 await stage.admin.write(stage.updating(tags=["other"]), HERE)
@@ -141,7 +141,7 @@ async def test_a_repeated_request_is_known_whatever_is_decided_now(tmp_path: Pat
         keyed = Circumstances(workspace=DEFAULT_WORKSPACE, idempotency=Idempotency("k", b"1"))
         other = Circumstances(workspace=DEFAULT_WORKSPACE, idempotency=Idempotency("k", b"2"))
 
-        async def refuse(_entity: dict[str, Any]) -> None:
+        async def refuse(_entity: dict[str, Any], _workspace: str) -> None:
             raise SchemaViolation({"username": "no"})
 
         first = await stage.admin.write(stage.creating(username="ada"), keyed)

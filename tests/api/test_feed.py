@@ -6,7 +6,14 @@ import pytest
 from msgspec import Raw
 
 from api.feed import public, timestamp
-from eventstore.events import EntityCreated, Event, EventEmitted, HookPaused, SourcePublished
+from eventstore.events import (
+    EntityCreated,
+    Event,
+    EventEmitted,
+    HookPaused,
+    RequestQueued,
+    SourcePublished,
+)
 from tests.spec import fact, recorded
 
 
@@ -45,3 +52,11 @@ def test_times_are_exact() -> None:
     """Microseconds since the epoch, in UTC, without rounding."""
     assert timestamp(0) == "1970-01-01T00:00:00.000000Z"
     assert timestamp(1_795_265_069_355_882) == "2026-11-21T12:44:29.355882Z"
+
+
+def test_headers_of_queued_requests_are_not_shown() -> None:
+    """They may hold the token of a receiver."""
+    queued = RequestQueued(seq=1, method="GET", url="http://a/", headers={"x-key": "secret"})
+    (event,) = recorded([fact("deliveries/h", queued)])
+
+    assert public(event)["fact"] == RequestQueued(seq=1, method="GET", url="http://a/")

@@ -8,7 +8,8 @@ import msgspec
 import pytest
 
 from projections.hooks import Hook
-from tests.api.entity_api import Answer, Attempt, EntityApi, serving_entities
+from projections.tables import DEFAULT_WORKSPACE
+from tests.api.entity_api import Answer, Attempt, EntityApi, Sent, serving_entities
 
 URL = "https://webhook.site/x"
 SLACK = "https://hooks.slack.com/services/foo/bar/baz"
@@ -213,7 +214,7 @@ async def test_a_hook_that_does_not_compile_is_refused(api: EntityApi) -> None:
         "fields": {"config": {"functions": ["Error parsing function: x"]}},
         "code": 2,
     }
-    assert api.delivery.checked == [("lambda", {"functions": ["x"]})]
+    assert api.delivery.checked == [(DEFAULT_WORKSPACE, "lambda", {"functions": ["x"]})]
     assert await api.events() == []
 
 
@@ -249,6 +250,7 @@ async def test_a_wildcard_hook_is_tested_with_the_payloads_event(api: EntityApi)
     """A hook on all events of a source has no name of its own to put in."""
     hook = await create(api, handler="log")
     path = f"/event-hooks/{hook['id']}/test"
+    api.delivery.attempt = Attempt(result=True)
 
     named = await api.client.post(path, data={"event": "routes", "a.b": "1"})
     unnamed = await api.client.post(path)
@@ -259,6 +261,64 @@ async def test_a_wildcard_hook_is_tested_with_the_payloads_event(api: EntityApi)
     }
     assert unnamed.json() == {"data": {"event": None, "source": "crud"}, "result": True}
     assert [event for _, _, event, _ in api.delivery.dispatched] == ["routes", ""]
+
+
+LAMBDA = {"handler": "lambda", "config": {"functions": ["x"]}}
+CUSTOM = {"handler": "webhook-custom", "config": {"url": URL, "method": "POST", "body": "b"}}
+
+
+async def test_a_test_tells_what_functions_did(api: EntityApi) -> None:
+    """Their result, their logs in Kong's levels, what they want done, and how long it took."""
+    hook = await create(api, **LAMBDA)
+    api.delivery.attempt = Attempt(
+        result={"n": 1}, logs=((20, "one"), (40, "two")), effects=({"skip": "no"},)
+    )
+    shown = (await api.client.post(f"/event-hooks/{hook['id']}/test", json={"a": 1})).json()
+
+    assert shown.pop("duration_ms") >= 0
+    assert shown == {
+        "data": {"a": 1, "source": "crud", "event": None},
+        "result": {"n": 1},
+        "request": None,
+        "logs": [{"level": "info", "text": "one"}, {"level": "err", "text": "two"}],
+        "effects": [{"skip": "no"}],
+    }
+    assert api.delivery.dry_runs == [False]
+
+
+async def test_a_test_that_fails_tells_as_much(api: EntityApi) -> None:
+    """502 with the reason, and with what was logged on the way."""
+    hook = await create(api, **LAMBDA)
+    api.delivery.attempt = Attempt(ok=False, reason="it broke", logs=((30, "careful"),))
+    answer = await api.client.post(f"/event-hooks/{hook['id']}/test", json={})
+
+    assert answer.status_code == 502
+    assert answer.json()["message"] == "it broke"
+    assert answer.json()["logs"] == [{"level": "warn", "text": "careful"}]
+
+
+@pytest.mark.parametrize("handler", ["webhook-custom", "webhook"])
+async def test_a_dry_run_shows_the_request(api: EntityApi, handler: str) -> None:
+    """Delivery is told to send nothing; a webhook is told about too, when asked this way."""
+    args = CUSTOM if handler == "webhook-custom" else {"handler": handler, "config": {"url": URL}}
+    hook = await create(api, **args)
+    api.delivery.attempt = Attempt(request=Sent("POST", URL, {"a": "b"}, "ż".encode()))
+    path = f"/event-hooks/{hook['id']}/test?dry_run=true"
+    shown = (await api.client.post(path, json={})).json()
+
+    assert api.delivery.dry_runs == [True]
+    assert (shown["result"], shown["request"]) == (
+        None,
+        {"method": "POST", "url": URL, "headers": {"a": "b"}, "body": "ż"},
+    )
+
+
+async def test_a_dry_run_is_a_boolean(api: EntityApi) -> None:
+    """Anything else is refused rather than taken for a real run."""
+    hook = await create(api, **LAMBDA)
+    answer = await api.client.post(f"/event-hooks/{hook['id']}/test?dry_run=yes", json={})
+
+    assert (answer.status_code, api.delivery.dispatched) == (400, [])
 
 
 async def test_a_test_that_reaches_nobody_says_why(api: EntityApi) -> None:

@@ -5,7 +5,7 @@ from typing import NamedTuple
 import pytest
 
 from api.status import About, Status
-from tests.api.admin_api import Api, Deliveries
+from tests.api.admin_api import Api, Deliveries, Jail
 
 HEALTH = {"source": "balancer", "event": "health", "data": {}}
 
@@ -29,6 +29,7 @@ async def test_the_status_speaks_of_log_and_deliveries(api: Api) -> None:
     assert shown["server"]["total_requests"] == 1
     assert shown["memory"]["peak_resident_bytes"] > 1_000_000
     assert shown["delivery"] == {"in_flight": 3}
+    assert shown["jail"] == Jail().state()
     assert shown["log"] == {
         "log_id": api.log.log_id,
         "first": 1,
@@ -61,7 +62,7 @@ def status(levels: Levels, *faults: str) -> Status:
     about = About(version="1", node_id="n", hostname="h", configuration={}, sqlite_version="3")
     deliveries = Deliveries()
     deliveries.faults = list(faults)
-    return Status(levels, about, levels, deliveries)
+    return Status(levels, about, levels, deliveries, Jail())
 
 
 @pytest.mark.parametrize(

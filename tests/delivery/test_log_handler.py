@@ -3,6 +3,7 @@
 import os
 from typing import Any
 
+import msgspec
 import pytest
 
 from delivery.log_handler import NOTICE, LogHandler, boxed
@@ -131,8 +132,7 @@ def test_long_lines_are_cut_to_the_box() -> None:
     assert "".join(line[1:-1] for line in lines[2:5]).strip() == f'text = "{"x" * 300}"'
 
 
-async def test_the_record_serves_text_and_json_logs(caplog: pytest.LogCaptureFixture) -> None:
-    """Level notice, the box as its message, and the same as fields; `data` as it was emitted."""
+def delivery() -> Delivery:
     hook = Hook(
         id="h",
         workspace="w",
@@ -146,7 +146,7 @@ async def test_the_record_serves_text_and_json_logs(caplog: pytest.LogCaptureFix
         updated_at=0,
         config={},
     )
-    delivery = Delivery(
+    return Delivery(
         id="d",
         hook=hook,
         seq=1,
@@ -157,16 +157,28 @@ async def test_the_record_serves_text_and_json_logs(caplog: pytest.LogCaptureFix
         time_us=0,
     )
 
+
+async def test_the_record_serves_text_and_json_logs(caplog: pytest.LogCaptureFixture) -> None:
+    """Level notice, the box as its message, and the same as fields; `data` as it was emitted."""
+    logged = delivery()
     with caplog.at_level(NOTICE, "hooktape.delivery.log"):
-        outcome = await LogHandler()(delivery)
+        outcome = await LogHandler()(logged)
 
     [record] = caplog.records
     assert outcome == Outcome(ok=True, result=True)
     assert record.levelno == NOTICE
-    assert record.getMessage() == boxed(["consumers", "crud", delivery.data, os.getpid()])
+    assert record.getMessage() == boxed(["consumers", "crud", logged.data, os.getpid()])
     assert record.__dict__["fields"] == {
         "event": "consumers",
         "source": "crud",
-        "data": delivery.data,
+        "data": logged.data,
         "pid": os.getpid(),
     }
+
+
+async def test_a_dry_run_logs_nothing(caplog: pytest.LogCaptureFixture) -> None:
+    """A record would be an effect."""
+    outcome = await LogHandler()(msgspec.structs.replace(delivery(), dry_run=True))
+
+    assert outcome.ok
+    assert caplog.records == []

@@ -5,7 +5,18 @@ from typing import Any
 import msgspec
 import pytest
 
-from delivery.matching import PING, PING_SOURCE, match, match_hook, mismatch, names, payload
+from delivery.matching import (
+    PING,
+    PING_SOURCE,
+    REQUEST,
+    emitters,
+    match,
+    match_hook,
+    mismatch,
+    names,
+    payload,
+    purposes,
+)
 from eventstore import RecordedEvent, UnknownEvent
 from eventstore.events import (
     DeliveryFailed,
@@ -14,6 +25,7 @@ from eventstore.events import (
     EntityUpdated,
     Event,
     EventEmitted,
+    RequestQueued,
     SourcePublished,
 )
 from projections.hooks import Hooks
@@ -279,3 +291,52 @@ def test_a_payload_from_the_future_is_refused() -> None:
 
     with pytest.raises(UnknownEvent):
         payload(msgspec.structs.replace(event, schema_version=99))
+
+
+QUEUED = RequestQueued(seq=1, method="POST", url="http://a/", headers={"a": "b"}, body="c")
+
+
+def emitted_by(*hooks: str) -> Fact:
+    """An event that the functions of these hooks led to."""
+    event = fact("emitted/lambda/done", EventEmitted(data=msgspec.Raw(b"{}")))
+    return event._replace(actor=f"event_hooks/{','.join(hooks)}")
+
+
+def test_a_queued_request_concerns_its_hook_alone() -> None:
+    """It is a delivery of its own, whatever the hook subscribes to."""
+    request = fact("deliveries/h", QUEUED)
+
+    assert matched(hook("h"), hook("other"), request) == [("h", "lambda", "request", REQUEST)]
+    assert matched(hook("other"), request) == []
+
+
+def test_a_queued_request_is_its_own_payload() -> None:
+    """What the handler of requests is given."""
+    (event,) = recorded([fact("deliveries/h", QUEUED)])
+
+    assert purposes(event, "h") == (REQUEST,)
+    assert payload(event, REQUEST) == {
+        "method": "POST",
+        "url": "http://a/",
+        "headers": {"a": "b"},
+        "body": "c",
+    }
+
+
+def test_a_hook_does_not_hear_itself() -> None:
+    """Neither directly nor through others; those that had no part in it do hear it."""
+    listening = {"source": "lambda", "event": "done"}
+    hooks = [hook(name, **listening) for name in ("a", "b", "c")]
+    registry, events = story(*hooks, emitted_by("a", "b"))
+
+    assert [name for name, *_ in matched(*hooks, emitted_by("a", "b"))] == ["c"]
+    assert match_hook(events[-1], registry, "a") is None
+    assert match_hook(events[-1], registry, "c") is not None
+
+
+def test_only_what_functions_emitted_has_emitters() -> None:
+    """The actor of any other event says who wrote it, not which hooks led to it."""
+    theirs, plain = recorded([emitted_by("a", "b"), EMITTED._replace(actor="event_hooks/a")])
+
+    assert emitters(theirs) == ("a", "b")
+    assert emitters(plain) == ()

@@ -1,8 +1,10 @@
 """The edge at which whatever a handler does becomes an outcome."""
 
 import anyio
+import msgspec
 import pytest
 
+from delivery.matching import REQUEST
 from delivery.outcome import Delivery, Outcome
 from delivery.perform import Perform
 from projections.hooks import hook_from
@@ -30,6 +32,17 @@ async def test_each_hook_has_its_handler() -> None:
 
     assert await perform(delivery("log")) == Outcome(ok=True, result="log")
     assert await perform(delivery("lambda")) == Outcome(ok=True, result="other")
+
+
+async def test_a_queued_request_has_a_handler_of_its_own() -> None:
+    """Its purpose decides, not the handler of its hook."""
+
+    async def other(_: Delivery) -> Outcome:
+        return Outcome(ok=True, result="other")
+
+    request = msgspec.structs.replace(delivery("lambda"), purpose=REQUEST)
+
+    assert (await Perform({REQUEST: other})(request)).result == "other"
 
 
 @pytest.mark.parametrize("error", [RuntimeError("x"), ExceptionGroup("g", [ValueError("x")])])

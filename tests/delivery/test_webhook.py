@@ -175,6 +175,18 @@ async def test_what_cannot_be_sent_is_refused(
     assert receiver.accepted == 0
 
 
+async def test_a_dry_run_shows_the_signed_request(receiver: Receiver, webhook: Webhook) -> None:
+    """Nothing is sent."""
+    planned = delivery({"a": 1}, url=receiver.url, secret="s3")
+    outcome = await webhook(msgspec.structs.replace(planned, dry_run=True))
+
+    assert receiver.accepted == 0
+    assert outcome.ok
+    assert outcome.request is not None
+    assert "x-kong-signature" in outcome.request.headers
+    assert msgspec.json.decode(outcome.request.body)["a"] == 1
+
+
 def test_all_problems_are_reported_at_once() -> None:
     """Every protected header is named, and a good configuration has no problems."""
     headers = dict.fromkeys(PROTECTED_HEADERS, "x")

@@ -18,6 +18,7 @@ import anyio
 import msgspec
 
 from delivery.control import DeliveryControl
+from delivery.matching import REQUEST
 from delivery.outbox import Outbox
 from delivery.outcome import Delivery, Outcome
 from delivery.perform import Perform
@@ -40,7 +41,7 @@ from projections.runner import Projections
 from projections.sources import Sources
 from projections.tables import DEFAULT_WORKSPACE
 
-HANDLERS = ("webhook", "webhook-custom", "log", "lambda")
+HANDLERS = ("webhook", "webhook-custom", "log", "lambda", REQUEST)
 QUICK = RetryPolicy(schedule=(0.01, 0.01), jitter=0)
 OPTIONS = DeliveryOptions(policy=QUICK, drain_timeout=0.5)
 
