@@ -4,6 +4,7 @@ Streams by type:
 
     entity_created, entity_updated, entity_deleted    <table>/<id>                     CONFIG
     source_published                                  event_hook_sources/<src>/<event> CONFIG
+    target_health_set                                 target_health/<target id>        CONFIG
     event_emitted                                     emitted/<source>/<event>         EMITTED
     delivery_failed, delivery_parked,
     delivery_resent, deliveries_settled,
@@ -22,6 +23,7 @@ import msgspec
 
 EMITTED_PREFIX = "emitted/"
 DELIVERIES_PREFIX = "deliveries/"
+HEALTH_PREFIX = "target_health/"
 SOURCES_PREFIX = "event_hook_sources/"
 HOOKS_PREFIX = "event_hooks/"
 LAMBDA_SOURCE = "lambda"
@@ -56,11 +58,31 @@ class SourcePublished(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=T
     subject: str | None = None
 
 
+class TargetHealthSet(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Somebody said how the addresses of a target are; `health` is by `<ip or host>:<port>`."""
+
+    upstream: str
+    health: dict[str, Literal["healthy", "unhealthy"]]
+
+
+class CloudEvent(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """How an event came as a CloudEvent, so that it can go out as it came.
+
+    `attributes` are all of its context attributes but `specversion` and `id`. `wrapped` names the
+    member of our data that holds what was sent unless that was a JSON object: `data`, or
+    `data_base64` for bytes; `none` says that nothing was sent.
+    """
+
+    attributes: dict[str, str | int | bool]
+    wrapped: Literal["", "data", "data_base64", "none"] = ""
+
+
 class EventEmitted(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """`data` is a JSON object. `id` is the caller's own id."""
 
     data: msgspec.Raw
     id: str | None = None
+    cloudevent: CloudEvent | None = None
 
 
 Purpose = str
@@ -182,6 +204,7 @@ Event = (
     | EntityUpdated
     | EntityDeleted
     | SourcePublished
+    | TargetHealthSet
     | EventEmitted
     | DeliveryFailed
     | DeliveryParked
@@ -200,6 +223,7 @@ EVENT_TYPES: dict[str, type[Event]] = {
     "entity_updated": EntityUpdated,
     "entity_deleted": EntityDeleted,
     "source_published": SourcePublished,
+    "target_health_set": TargetHealthSet,
     "event_emitted": EventEmitted,
     "delivery_failed": DeliveryFailed,
     "delivery_parked": DeliveryParked,

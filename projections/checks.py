@@ -28,6 +28,7 @@ _PATH: Final = re.compile(r"/[A-Za-z0-9._~/%:@!$&'()*+,;=-]*")
 _PERCENT: Final = re.compile(r"%(?![0-9A-Fa-f]{2}).{0,2}")
 _PORT: Final = re.compile(r"[0-9]{1,5}")
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]")
+_VAULT: Final = re.compile(r"\{vault://[^\s{}]+\}")
 _PEM: Final = re.compile(r"-----BEGIN ([A-Z0-9 ]+)-----\s([A-Za-z0-9+/=\s]+)-----END \1-----")
 
 
@@ -115,6 +116,13 @@ def route_path(value: str) -> str | None:
     return path(value)
 
 
+def endpoint(value: str) -> str | None:
+    """`*`, or the path of endpoints without workspace and closing slash."""
+    if value == "*":
+        return None
+    return "must be * or start with /" if not value.startswith("/") else None
+
+
 def host(value: str) -> str | None:
     """A host name or an address, without a port."""
     if _is_address(value.strip("[]")):
@@ -160,12 +168,20 @@ def target(value: str) -> str | None:
 
 
 def certificate(value: str) -> str | None:
-    """PEM that holds a certificate. Its contents and dates are not looked at."""
-    return None if pem_bytes(value, "CERTIFICATE") else "invalid certificate: not in PEM format"
+    """PEM that holds a certificate, or where it is kept. Contents and dates are not looked at."""
+    if pem_bytes(value, "CERTIFICATE") or _VAULT.fullmatch(value):
+        return None
+    return "invalid certificate: not in PEM format"
 
 
 def private_key(value: str) -> str | None:
-    return None if pem_bytes(value, "PRIVATE KEY") else "invalid key: not in PEM format"
+    if pem_bytes(value, "PRIVATE KEY") or _VAULT.fullmatch(value):
+        return None
+    return "invalid key: not in PEM format"
+
+
+def public_key(value: str) -> str | None:
+    return None if pem_bytes(value, "PUBLIC KEY") else "invalid key"
 
 
 def pem_bytes(text: str, label: str) -> bytes | None:
@@ -179,14 +195,26 @@ def pem_bytes(text: str, label: str) -> bytes | None:
     return None
 
 
-def not_one_of(names: Collection[str]) -> Check:
+def excluding(field: str, names: Collection[str]) -> EntityCheck:
+    """Texts that `field` must not have."""
     text = f"must not be one of: {', '.join(sorted(names))}"
-    return lambda value: text if value in names else None
+    return lambda entity: {field: text} if entity[field] in names else {}
 
 
-def at_least_one_of(*names: str) -> EntityCheck:
-    text = f"at least one of these fields must be non-empty: {quoted(names)}"
-    return lambda entity: {} if any(map(entity.get, names)) else {ENTITY: text}
+class AtLeastOneOf:
+    """One of the fields `names`, or several, must have a value."""
+
+    def __init__(self, *names: str) -> None:
+        self.names = names
+        self._text = f"at least one of these fields must be non-empty: {quoted(names)}"
+
+    def __call__(self, entity: Mapping[str, Any]) -> dict[str, str]:
+        return {} if any(map(entity.get, self.names)) else {ENTITY: self._text}
+
+
+def exactly_one_of(*names: str) -> EntityCheck:
+    text = f"exactly one of these fields must be non-empty: {quoted(names)}"
+    return lambda entity: {} if sum(map(bool, map(entity.get, names))) == 1 else {ENTITY: text}
 
 
 def all_or_none_of(*names: str) -> EntityCheck:

@@ -16,6 +16,7 @@ from eventstore.codec import decode
 from eventstore.events import EntityCreated, EntityUpdated
 from eventstore.records import NO_STREAM, Kind, RecordedEvent
 
+from . import built_in
 from .model import Changes
 from .tables import DEFAULT_WORKSPACE, TABLES, Table
 
@@ -47,22 +48,18 @@ class Entity(msgspec.Struct, frozen=True, kw_only=True):
         return TABLES[self.table]
 
 
-BUILT_IN: Final = Entity(
-    table="workspaces",
-    id=DEFAULT_WORKSPACE,
-    workspace=DEFAULT_WORKSPACE,
-    entity={
-        "id": DEFAULT_WORKSPACE,
-        "name": "default",
-        "created_at": 0,
-        "updated_at": 0,
-        "config": {},
-        "meta": {},
-    },
-    version=NO_STREAM,
-    seq=0,
-)
-"""The default workspace exists although no event created it."""
+BUILT_IN: Final = {
+    stream: Entity(
+        table=stream.partition("/")[0],
+        id=entity["id"],
+        workspace=DEFAULT_WORKSPACE,
+        entity=entity,
+        version=NO_STREAM,
+        seq=0,
+    )
+    for stream, entity in built_in.ENTITIES.items()
+}
+"""The default workspace and the default roles exist although no event created them."""
 
 
 def evolve(event: RecordedEvent) -> dict[str, Entity | None]:
@@ -96,6 +93,8 @@ class Entities:
     resident = True
 
     def __init__(self) -> None:
+        #: grows with every change, so that what was worked out before can be thrown away
+        self.revision = 0
         self.clear()
 
     def clear(self) -> None:
@@ -106,12 +105,13 @@ class Entities:
         self._unique: dict[tuple[Any, ...], str] = {}
         # streams of the entities that refer to an id, by table, field and that id
         self._children: defaultdict[tuple[str, str, str], set[str]] = defaultdict(set)
-        self.apply({BUILT_IN.stream: BUILT_IN})
+        self.apply(BUILT_IN)
 
     def evolve(self, event: RecordedEvent) -> dict[str, Entity | None]:
         return evolve(event)
 
     def apply(self, changes: Changes) -> None:
+        self.revision += 1
         for stream, new in changes.items():
             old = self._items.pop(stream, None)
             if old is not None:
@@ -131,7 +131,7 @@ class Entities:
         self, table: str, workspace: str, fields: tuple[str, ...], values: Iterable[Any]
     ) -> Entity | None:
         """The same for fields that are unique in combination."""
-        scope = TABLES[table].scope(workspace)
+        scope = TABLES[table].unique_scope(fields, workspace)
         identity = self._unique.get((table, scope, fields, tuple(map(_plain, values))))
         return None if identity is None else self.get(table, identity)
 
@@ -148,9 +148,17 @@ class Entities:
 
         `workspace` "" stands for all of them.
         """
-        ids = self._ids[table, workspace].after(after)
-        rows = (self._items[f"{table}/{identity}"] for identity in ids)
+        rows = self.each(table, workspace, after)
         return _cut(filter(match, rows) if match else rows, size)
+
+    def each(self, table: str, workspace: str, after: str = "") -> Iterator[Entity]:
+        """Those with ids beyond `after`, in order of their ids; none may change meanwhile."""
+        ids = self._ids[table, workspace].after(after)
+        return (self._items[f"{table}/{identity}"] for identity in ids)
+
+    def count(self, table: str, workspace: str) -> int:
+        """How many entities of `table` belong to `workspace`."""
+        return len(self._ids[table, workspace])
 
     def children(self, table: str, field: str, identity: str) -> list[Entity]:
         """The entities of `table` whose `field` refers to `identity`, in order of their ids."""
@@ -204,6 +212,9 @@ class _Ids:
         ids = self._settled()
         del ids[bisect_left(ids, identity)]
 
+    def __len__(self) -> int:
+        return len(self._ordered) + len(self._added)
+
     def after(self, identity: str) -> Iterator[str]:
         ids = self._settled()
         return (ids[place] for place in range(bisect_right(ids, identity), len(ids)))
@@ -227,8 +238,8 @@ def _places(row: Entity | None) -> Places:
 
 
 def _unique_keys(row: Entity) -> Iterator[tuple[Any, ...]]:
-    scope = row.kind.scope(row.workspace)
     for fields in row.kind.unique:
+        scope = row.kind.unique_scope(fields, row.workspace)
         values = tuple(_plain(row.entity.get(f, row.secrets.get(f))) for f in fields)
         if any(value is not None for value in values):
             yield row.table, scope, fields, values

@@ -15,10 +15,14 @@ from .checks import Check
 
 UNIQUE = Meta(extra={"unique": True})
 """No two entities of a workspace (of the whole table, if it has no workspaces) share this value."""
+UNIQUE_EVERYWHERE = Meta(extra={"unique": True, "everywhere": True})
+"""The same across all workspaces, although the table has them."""
 SECRET = Meta(extra={"secret": True})
 """Kept apart from the entity; shown by the Admin API's own answers and by nothing else."""
 HASHED = Meta(extra={"hashed": True})
 """A token or password: hashed before it reaches the log, kept apart, never shown."""
+GENERATED = Meta(extra={"generated": True})
+"""A random text when the caller sends none."""
 AUTO = Meta(extra={"auto": True})
 """Filled in by the service when the caller does not: an id or a time."""
 EXTENSION = Meta(extra={"extension": True})
@@ -36,7 +40,16 @@ Kind = Literal[
 ]
 
 
-_MARKS: Final = ("unique", "secret", "hashed", "auto", "extension", "transient")
+_MARKS: Final = (
+    "unique",
+    "everywhere",
+    "secret",
+    "hashed",
+    "auto",
+    "generated",
+    "extension",
+    "transient",
+)
 _KINDS: Final[dict[str, Kind]] = {"foreign": "foreign", "set": "set", "free": "record"}
 _SCALARS: Final[dict[type, Kind]] = {
     inspect.IntType: "integer",
@@ -68,7 +81,7 @@ class Shape(msgspec.Struct, frozen=True, kw_only=True):
     least: float | None = None
     most: float | None = None
     min_length: int = 1
-    check: Check | None = None
+    checks: tuple[Check, ...] = ()  #: conditions beyond the type; the first that fails is told
     foreign: Foreign | None = None
 
 
@@ -78,9 +91,11 @@ class Field(msgspec.Struct, frozen=True, kw_only=True):
     default: Any = msgspec.NODEFAULT
     factory: Callable[[], Any] | None = None
     unique: bool = False
+    everywhere: bool = False
     secret: bool = False
     hashed: bool = False
     auto: bool = False
+    generated: bool = False
     extension: bool = False
     transient: bool = False
 
@@ -92,16 +107,24 @@ class Field(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Variant(msgspec.Struct, frozen=True):
-    """The record of field `field` is the one that the value of field `by` selects."""
+    """The record of field `field` is the one that the value of field `by` selects.
+
+    For a value that selects none the field is as it was declared, if `open`, or else is not looked
+    at: the value itself is the fault.
+    """
 
     by: str
     field: str
     records: "Mapping[str, Record]"
+    open: bool = False
 
 
 class Record(msgspec.Struct, frozen=True, kw_only=True):
+    """With `open`, further fields are accepted as they are given."""
+
     fields: Mapping[str, Field]
     variant: Variant | None = None
+    open: bool = False
 
     def field_of(self, name: str, entity: Mapping[str, Any]) -> Field:
         """Field `name` as it applies to `entity`."""
@@ -110,6 +133,8 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
             return field
         selected = entity.get(self.variant.by)
         record = self.variant.records.get(selected) if isinstance(selected, str) else None
+        if record is None and self.variant.open:
+            return field
         shape = msgspec.structs.replace(
             field.shape, kind="record" if record else "any", record=record
         )
@@ -118,15 +143,15 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
 
 def checked(*checks: Check) -> Meta:
     """Conditions beyond the type; the first that does not hold is told."""
-
-    def first_fault(value: Any) -> str | None:
-        return next(filter(None, (check(value) for check in checks)), None)
-
-    return Meta(extra={"check": first_fault})
+    return Meta(extra={"checks": checks})
 
 
 def foreign(table: str, *, cascade: bool = False) -> Meta:
     return Meta(extra={"foreign": Foreign(table, cascade)})
+
+
+class Open(msgspec.Struct, kw_only=True):
+    """A record that takes further fields as they are given."""
 
 
 def compile_record(struct: type[msgspec.Struct], variant: Variant | None = None) -> Record:
@@ -135,7 +160,7 @@ def compile_record(struct: type[msgspec.Struct], variant: Variant | None = None)
     assert isinstance(info, inspect.StructType)  # noqa: S101 - what type_info gives for a Struct
     hints = get_type_hints(struct, include_extras=True)
     fields = {f.name: _field(f, dict(_literals(hints[f.name]))) for f in info.fields}
-    return Record(fields=fields, variant=variant)
+    return Record(fields=fields, variant=variant, open=issubclass(struct, Open))
 
 
 def _literals(hint: Any) -> Iterator[tuple[frozenset[Any], tuple[Any, ...]]]:
@@ -166,7 +191,7 @@ def _shape(type_: inspect.Type, literals: _Literals) -> tuple[Shape, dict[str, A
             return msgspec.structs.replace(
                 shape,
                 kind=next(kinds, shape.kind),
-                check=marks.get("check"),
+                checks=marks.get("checks", ()),
                 foreign=marks.get("foreign"),
             ), marks
         case inspect.UnionType(types=types):

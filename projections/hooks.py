@@ -20,16 +20,27 @@ from .typedefs import Headers, HttpMethod, HttpUrl, Secret
 
 TemplateEngine = Literal["resty", "jinja2"]
 SignatureAlgorithm = Annotated[Literal["sha256", "sha1"], EXTENSION]
+WebhookFormat = Literal["kong", "cloudevents", "cloudevents-binary"]
+
+CONTENT_TYPES: Mapping[WebhookFormat, str] = {
+    "kong": "application/json",
+    "cloudevents": "application/cloudevents+json",
+}
+"""What a webhook is sent as. A binary CloudEvent has the type of its data."""
 
 
 class WebhookConfig(msgspec.Struct, frozen=True, kw_only=True):
-    """`ssl_verify` is true as in Kong >= 3.14. `secret` signs the exact body."""
+    """`ssl_verify` is true as in Kong >= 3.14. `secret` signs the exact body.
+
+    `format` says what the body is: Kong's payload, or a CloudEvent.
+    """
 
     url: HttpUrl
     headers: Headers | None = {}
     secret: Secret = None
     ssl_verify: bool = True
     signature_algorithm: SignatureAlgorithm = "sha256"
+    format: Annotated[WebhookFormat, EXTENSION] = "kong"
 
 
 class WebhookCustomConfig(msgspec.Struct, frozen=True, kw_only=True):
@@ -97,8 +108,9 @@ def announced(entity: Mapping[str, Any]) -> dict[str, Any]:
     """A webhook as its ping shows it: with the content type that it is sent with, as in Kong."""
     config: Mapping[str, Any] = entity.get("config") or {}
     headers = config.get("headers") or {}
-    if all(name.lower() != "content-type" for name in headers):
-        headers = {"content-type": "application/json"} | headers
+    own = CONTENT_TYPES.get(config.get("format", "kong"))
+    if own is not None and all(name.lower() != "content-type" for name in headers):
+        headers = {"content-type": own} | headers
     return {**entity, "config": {**config, "headers": headers}}
 
 

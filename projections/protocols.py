@@ -1,4 +1,7 @@
-"""What a route may match on, by its protocols. The texts are Kong's."""
+"""What a route may match on, by its protocols. The texts are Kong's.
+
+`ws` and `wss` are those of Kong Enterprise.
+"""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
@@ -10,11 +13,13 @@ _FAMILIES: Final = (
     ("tcp", "tls", "udp"),
     ("tls_passthrough",),
     ("grpc", "grpcs"),
+    ("ws", "wss"),
 )
 _STREAM: Final = "'tcp', 'tls', 'tls_passthrough' or 'udp'"
 _HTTP: Final = ("methods", "hosts", "headers", "paths")
 _GRPC: Final = ("hosts", "headers", "paths")
-_TLS: Final = {"grpcs", "https", "tls", "tls_passthrough"}
+_MATCHABLE: Final = (("http", "https", _HTTP), ("grpc", "grpcs", _GRPC), ("ws", "wss", _GRPC))
+_TLS: Final = {"grpcs", "https", "tls", "tls_passthrough", "wss"}
 
 
 def one_family(protocols: Sequence[str]) -> str | None:
@@ -55,7 +60,7 @@ def fits_protocols(route: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _matchable(protocols: Sequence[str]) -> tuple[tuple[str, ...], str]:
-    for secure, plain, names in (("https", "http", _HTTP), ("grpcs", "grpc", _GRPC)):
+    for plain, secure, names in _MATCHABLE:
         if secure in protocols:
             return (*names, "snis"), f"'{secure}'"
         if plain in protocols:
@@ -68,6 +73,7 @@ def _matchable(protocols: Sequence[str]) -> tuple[tuple[str, ...], str]:
 def _unusable(protocols: Sequence[str]) -> tuple[tuple[str, ...], str]:
     if "http" in protocols or "https" in protocols:
         return ("sources", "destinations"), "'http' or 'https'"
-    if "grpc" in protocols or "grpcs" in protocols:
-        return ("methods", "sources", "destinations"), "'grpc' or 'grpcs'"
+    for plain, secure in (("grpc", "grpcs"), ("ws", "wss")):
+        if plain in protocols or secure in protocols:
+            return ("methods", "sources", "destinations"), f"'{plain}' or '{secure}'"
     return _HTTP, _STREAM

@@ -1,10 +1,12 @@
 """Fields that stand for others and fields that are computed from others. Pure functions."""
 
 import hashlib
-from typing import Any
+from typing import Any, Final
 from urllib.parse import urlsplit
 
 from .checks import pem_bytes
+
+_ACTIONS: Final = ("delete", "create", "update", "read")
 
 
 def from_url(args: dict[str, Any]) -> dict[str, Any]:
@@ -42,3 +44,15 @@ def with_digest(entity: dict[str, Any]) -> dict[str, Any]:
     """The SHA-256 of a CA certificate, by which it is unique."""
     der = pem_bytes(entity["cert"], "CERTIFICATE") or b""
     return entity | {"cert_digest": hashlib.sha256(der).hexdigest()}
+
+
+def grant(args: dict[str, Any]) -> dict[str, Any]:
+    """Actions may be separated by commas, `*` are all of them; a closing slash means nothing."""
+    actions, endpoint = args.get("actions"), args.get("endpoint")
+    given = [actions] if isinstance(actions, str) else actions
+    if isinstance(given, list) and all(isinstance(item, str) for item in given):
+        names = [name.strip() for item in given for name in item.split(",")]
+        args = args | {"actions": list(_ACTIONS) if "*" in names else names}
+    if isinstance(endpoint, str):
+        args = args | {"endpoint": endpoint.rstrip("/") or endpoint[:1]}
+    return args

@@ -67,6 +67,7 @@ def built_in(tables: Iterable[str]) -> dict[str, dict[str, Definition]]:
         },
         "crud": {f"{table}{form}": change for table in tables for form in forms},
         "dao:crud": dict.fromkeys(OPERATIONS, change),
+        "http-log": {"log": request},
         "http-log-enterprise": {"log": request},
         "oas-validation": {"validation-failed": validation},
         "rate-limiting-advanced": {"rate-limit-exceeded": rate_limit},

@@ -17,6 +17,9 @@ def store(record: Record, whole: Mapping[str, Any]) -> tuple[dict[str, Any], dic
     public: dict[str, Any] = {}
     secrets: dict[str, Any] = {}
     for name, value in whole.items():
+        if name not in record.fields:  # of an open record
+            public[name] = without_nulls(value)
+            continue
         field = record.field_of(name, whole)
         if value is None or field.transient or (field.extension and value == field.default):
             continue
@@ -54,7 +57,8 @@ def restore(
 def shown(record: Record, entity: Mapping[str, Any], secrets: Mapping[str, Any]) -> dict[str, Any]:
     """The whole entity as the Admin API answers it: secrets as Kong does, hashes never."""
     whole = restore(record, entity, secrets)
-    return {name: value for name, value in whole.items() if not record.fields[name].hashed}
+    hidden = {name for name, field in record.fields.items() if field.hashed}
+    return {name: value for name, value in whole.items() if name not in hidden}
 
 
 def without_nulls(value: Any) -> Any:
@@ -67,7 +71,7 @@ def without_nulls(value: Any) -> Any:
 
 
 def _filled(record: Record, entity: Mapping[str, Any]) -> dict[str, Any]:
-    whole = {}
+    whole = {name: value for name, value in entity.items() if record.open}
     for name in record.fields:
         field = record.field_of(name, entity)
         value = entity.get(name)

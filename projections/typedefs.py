@@ -9,6 +9,7 @@ from .fields import AUTO, SECRET, SET, checked
 
 Uuid = Annotated[str, checked(checks.uuid)]
 AutoTimestamp = Annotated[int, Meta(ge=0), AUTO]  #: whole seconds
+AutoTimestampMs = Annotated[float, Meta(ge=0), AUTO]  #: seconds, to the millisecond
 Name = Annotated[str, checked(checks.name)]
 EventName = Annotated[str, checked(checks.event_name)]
 Tag = Annotated[str, checked(checks.tag)]
@@ -30,5 +31,7 @@ Port = Annotated[int, Meta(ge=0, le=65535)]
 Timeout = Annotated[int, Meta(ge=1, le=2**31 - 2)]  #: milliseconds
 Seconds = Annotated[int, Meta(ge=0, le=2**31 - 1)]
 Reference = dict[str, str]  #: `{"id": ...}`
-Protocol = Literal["grpc", "grpcs", "http", "https", "tcp", "tls", "tls_passthrough", "udp"]
+Protocol = Literal[
+    "grpc", "grpcs", "http", "https", "tcp", "tls", "tls_passthrough", "udp", "ws", "wss"
+]  # fmt: skip
 Protocols = Annotated[list[Protocol], SET, Meta(min_length=1), checked(protocols.one_family)]

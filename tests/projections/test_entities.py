@@ -100,7 +100,7 @@ def test_the_default_workspace_is_there_from_the_start() -> None:
     model.clear()
 
     assert model.workspace("default") == model.workspace(DEFAULT_WORKSPACE) == DEFAULT_WORKSPACE
-    assert model.get("workspaces", DEFAULT_WORKSPACE) == BUILT_IN
+    assert model.get("workspaces", DEFAULT_WORKSPACE) == BUILT_IN[f"workspaces/{DEFAULT_WORKSPACE}"]
 
 
 def test_names_are_found_within_their_workspace() -> None:
@@ -117,10 +117,10 @@ def test_names_are_found_within_their_workspace() -> None:
 
 
 def test_a_table_without_workspaces_has_one_namespace() -> None:
-    """An admin created under one workspace is found from every other."""
-    model = folded(fact(f"admins/{ADA}", created(ADA, username="ada"), workspace=OTHER_WORKSPACE))
+    """A licence stored under one workspace is found from every other."""
+    model = folded(fact(f"licenses/{ADA}", created(ADA, payload="x"), workspace=OTHER_WORKSPACE))
 
-    assert model.find("admins", DEFAULT_WORKSPACE, "username", "ada") is not None
+    assert model.find("licenses", DEFAULT_WORKSPACE, "payload", "x") is not None
 
 
 def test_two_entities_may_swap_names() -> None:
@@ -151,6 +151,28 @@ def test_changes_that_come_together_may_come_in_any_order() -> None:
     assert [entity and entity.id for entity in found] == [BOB, ADA]
 
 
+def test_a_value_may_be_unique_in_all_workspaces() -> None:
+    """A token is found wherever its user is, a name only where it is."""
+    made = created(ADA, {"user_token": "5e884"}, name="ada")
+    model = folded(fact(f"rbac_users/{ADA}", made, workspace="elsewhere"))
+
+    assert model.find("rbac_users", DEFAULT_WORKSPACE, "user_token", "5e884") is not None
+    assert model.find("rbac_users", DEFAULT_WORKSPACE, "name", "ada") is None
+    assert model.find("rbac_users", "elsewhere", "name", "ada") is not None
+
+
+def test_every_change_is_counted() -> None:
+    """What was worked out from the entities is known to be out of date; clearing counts, too."""
+    model = folded()
+    seen = [model.revision]
+    model.apply({})
+    seen.append(model.revision)
+    model.clear()
+    seen.append(model.revision)
+
+    assert sorted(set(seen)) == seen
+
+
 def test_a_secret_can_be_unique() -> None:
     """A user is found by the hash of the token, which is no part of the public entity."""
     model = folded(fact(f"rbac_users/{ADA}", created(ADA, {"user_token": "5e884"}, name="ada")))
@@ -179,12 +201,12 @@ def test_a_combination_is_unique_with_its_nulls() -> None:
         fact(f"plugins/{ADA}", created(ADA, name="cors")),
         fact(f"plugins/{BOB}", created(BOB, name="cors", route={"id": "r"})),
     )
-    fields = ("name", "route", "service", "consumer")
+    fields = ("name", "route", "service", "consumer", "consumer_group")
 
     for values, expected in (
-        (("cors", None, None, None), ADA),
-        (("cors", {"id": "r"}, None, None), BOB),
-        (("cors", {"id": "q"}, None, None), None),
+        (("cors", None, None, None, None), ADA),
+        (("cors", {"id": "r"}, None, None, None), BOB),
+        (("cors", {"id": "q"}, None, None, None), None),
     ):
         found = model.find_together("plugins", DEFAULT_WORKSPACE, fields, values)
         assert (found and found.id) == expected

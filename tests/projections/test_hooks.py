@@ -164,6 +164,17 @@ def test_a_ping_shows_the_content_type_it_is_sent_with() -> None:
     assert announced(own) == own
 
 
+def test_a_ping_shows_the_type_of_its_format() -> None:
+    """A binary CloudEvent has the type of its data, so no hook says which."""
+    structured = entity(config={"url": "x", "format": "cloudevents"})
+    binary = entity(config={"url": "x", "format": "cloudevents-binary"})
+
+    assert announced(structured)["config"]["headers"] == {
+        "content-type": "application/cloudevents+json"
+    }
+    assert announced(binary)["config"]["headers"] == {}
+
+
 IDS = ["a", "b"]
 SUBSCRIPTIONS = [("s", "e"), ("s", None), ("t", "e")]
 

@@ -108,3 +108,13 @@ def test_own_events_stand_beside_the_built_in_ones() -> None:
     model.apply({"balancer/drained": [SourceVersion(1, Definition())]})
 
     assert set(model.all()["balancer"]) == {"health", "drained"}
+
+
+def test_what_a_gateway_reports_is_published() -> None:
+    """The events of the bridge have Kong's definitions, so `on_change` works on them."""
+    known = sources().all()
+
+    assert known["http-log"]["log"] == known["http-log-enterprise"]["log"]
+    assert known["http-log"]["log"].unique == ["consumer", "ip", "service"]
+    assert "rate-limit-exceeded" in known["rate-limiting-advanced"]
+    assert "health" in known["balancer"]

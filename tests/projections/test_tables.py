@@ -8,7 +8,7 @@ import pytest
 from projections import checks, shorthands
 from projections.fields import compile_record
 from projections.stored import restore, reveal, shown, store, without_nulls
-from projections.tables import RESERVED, TABLES, Table
+from projections.tables import TABLES, Names, Table
 from projections.upstreams import hashing
 
 HOOKS = TABLES["event_hooks"].record
@@ -36,19 +36,26 @@ all_tables = pytest.mark.parametrize("table", TABLES.values(), ids=TABLES.keys()
 
 @all_tables
 def test_a_table_is_consistent(table: Table) -> None:
-    """Keys and combinations name fields, references name tables, every entity has id and times."""
+    """Keys and combinations name fields, references name tables, every entity has an id."""
     fields = table.record.fields
 
-    assert {"id", "created_at", "updated_at"} <= fields.keys()
-    assert {*table.together, *filter(None, [table.key])} <= fields.keys()
+    assert {"id", "created_at"} <= fields.keys()
+    assert {*table.together, *filter(None, [table.key, table.search])} <= fields.keys()
     assert all(f.shape.foreign and f.shape.foreign.table in TABLES for f in table.references)
 
 
-@all_tables
-def test_a_workspace_cannot_be_named_like_a_path(table: Table) -> None:
-    """`/services` is never the workspace of that name."""
-    assert table.path.partition("/")[0] in RESERVED
-    assert table.name in RESERVED
+@pytest.mark.parametrize(
+    ("table", "names"), [(table, table.names) for table in TABLES.values() if table.names]
+)
+def test_names_are_those_of_entities_that_refer_back(table: Table, names: Names) -> None:
+    """The list is a shorthand, and what it stands for belongs to the entity that has it."""
+    named = TABLES[names.table].record.fields
+    foreign = named[names.by].shape.foreign
+
+    assert table.record.fields[names.field].transient
+    assert named[names.name].unique
+    assert foreign is not None
+    assert (foreign.table, foreign.cascade) == (table.name, True)
 
 
 def test_a_type_that_no_field_can_have_is_refused() -> None:
