@@ -17,6 +17,7 @@ from eventstore.log import EventLog
 from eventstore.records import RecordedEvent
 from projections.hooks import Hook, Hooks
 
+from . import cloudevents
 from .admission import Admission, Place
 from .crew import Crew
 from .ledger import UNFLUSHED, Ledger
@@ -187,6 +188,7 @@ class Attempts:
             attempt=opened.attempt + 1 if opened else 1,
             purpose=item[1],
             emitters=emitters(event),
+            origin=cloudevents.origin(event, hook),
         )
         return await self._perform(delivery)
 

@@ -7,6 +7,7 @@ from uuid import UUID
 
 import msgspec
 
+from eventstore.events import EventEmitted
 from eventstore.records import uuid_text
 from projections.hooks import Hook
 
@@ -41,6 +42,7 @@ class Delivery(msgspec.Struct, frozen=True, kw_only=True):
     attempt: int = 1
     purpose: str = ""
     emitters: tuple[str, ...] = ()  #: the hooks whose functions led to the event, in order
+    origin: EventEmitted | None = None  #: what came as a CloudEvent and is to go out as one
     dry_run: bool = False  #: do all that has no effect, and nothing else
 
 

@@ -1,4 +1,4 @@
-"""The `webhook` handler: the payload as JSON, posted and signed."""
+"""The `webhook` handler: the payload as JSON or the event as a CloudEvent, posted and signed."""
 
 import re
 import time
@@ -10,6 +10,7 @@ import msgspec
 from projections.hooks import WebhookConfig, WebhookCustomConfig
 
 from . import signing
+from .cloudevents import FORMATS, Message, is_part
 from .egress import Egress
 from .outcome import Delivery, Outcome, Outgoing
 
@@ -37,9 +38,18 @@ class Webhook:
 
     async def __call__(self, delivery: Delivery) -> Outcome:
         config = msgspec.convert(delivery.hook.config, WebhookConfig)
-        headers = {"content-type": "application/json", **lower(config.headers)}
-        request = Outgoing("POST", config.url, headers, _encode(payload(delivery)))
-        return await send(self._egress, request, delivery, config, self._clock())
+        now_s = self._clock()
+        request = Outgoing("POST", config.url, *_message(delivery, config, now_s))
+        return await send(self._egress, request, delivery, config, now_s)
+
+
+def _message(delivery: Delivery, config: WebhookConfig, now_s: float) -> Message:
+    headers = lower(config.headers)
+    if config.format == "kong":
+        return {"content-type": "application/json", **headers}, _encode(payload(delivery))
+    own, body = FORMATS[config.format](delivery, now_s)
+    beside = {name: value for name, value in headers.items() if not is_part(name)}
+    return beside | own, body
 
 
 def payload(delivery: Delivery) -> dict[str, Any]:
@@ -80,7 +90,19 @@ async def send(
 
 def validate(config: Mapping[str, Any]) -> dict[str, str]:
     """What is wrong with a configuration whose types are right, by the field's dotted path."""
-    return header_problems(config.get("headers")) | secret_problems(config.get("secret"))
+    headers = config.get("headers")
+    return (
+        _clashes(headers, config.get("format", "kong"))
+        | header_problems(headers)
+        | secret_problems(config.get("secret"))
+    )
+
+
+def _clashes(headers: Mapping[str, str] | None, form: str) -> dict[str, str]:
+    """The headers that would change a CloudEvent; they are not sent, so nobody should want them."""
+    problem = "this header is part of the CloudEvent"
+    names = [name for name in headers or () if form != "kong" and is_part(name.lower())]
+    return {f"config.headers.{name}": problem for name in names}
 
 
 def header_problems(headers: Mapping[str, str] | None) -> dict[str, str]:
