@@ -13,6 +13,7 @@ from urllib.parse import quote
 
 import msgspec
 from starlette.requests import ClientDisconnect
+from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -25,6 +26,12 @@ Headers = Mapping[bytes, bytes]
 Observe = Callable[[str, str, int, float], None]
 """Called after every answer with method, path template, status and seconds."""
 
+Permit = Callable[[Scope, Headers], RequestError | None]
+"""Why nobody or somebody else may do what a request asks; None when its sender may.
+
+The state of the scope has the workspace then, None for an unknown one; the guard sets the actor.
+"""
+
 _HOST = re.compile(rb"(\[[0-9a-f:.]+\]|[^:\[\]]+)(?::\d*)?")
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._~-]{1,128}")
 _PRINTABLE = re.compile(rb"[ -~]{1,255}")
@@ -32,11 +39,17 @@ _LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
 _CORS = [
     (
         b"access-control-allow-headers",
-        b"content-type, idempotency-key, kong-admin-token, x-request-id",
+        b"authorization, content-type, idempotency-key, if-match, kong-admin-token, x-request-id",
     ),
-    (b"access-control-expose-headers", b"retry-after, x-kong-admin-request-id"),
+    (b"access-control-expose-headers", b"etag, retry-after, x-kong-admin-request-id"),
     (b"access-control-max-age", b"600"),
 ]
+
+
+_PREFLIGHT = Response(
+    status_code=204,
+    headers={"access-control-allow-methods": "DELETE, GET, HEAD, OPTIONS, PATCH, POST, PUT"},
+)
 
 
 class Policy(msgspec.Struct, frozen=True):
@@ -93,6 +106,7 @@ class FrontDoor:
 
     `workspace` (an id), `prefix` (the workspace part of the path as given, or ""), `request_id`,
     `idempotency_key` (or None), `actor` (None until authentication sets it) and `body_limit`.
+    A `guard` sets `actor`, and further what `api.authentication` says.
     `direct` are the routes without parameters, by path: they need no search.
     """
 
@@ -106,6 +120,7 @@ class FrontDoor:
         direct: Mapping[str, Route],
         body_limit: int = BODY_LIMIT,
         observe: Observe | None = None,
+        guard: Permit | None = None,
     ) -> None:
         self._app = app
         self._policy = policy
@@ -114,6 +129,7 @@ class FrontDoor:
         self._direct = direct
         self._body_limit = body_limit
         self._observe = observe
+        self._guard = guard
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -145,8 +161,14 @@ class FrontDoor:
             "body_limit": self._body_limit,
         }
         problem = refusal(headers, self._policy) or self._malformed(headers)
-        if problem is None and not self._locate(scope):
-            problem = NotFound()
+        if problem is None:
+            if self._guard is not None and self._is_preflight(scope["method"], headers):
+                return _PREFLIGHT
+            found = self._locate(scope)
+            if self._guard is not None:
+                problem = self._guard(scope, headers)
+            if problem is None and not found:
+                problem = NotFound()
         if problem is not None:
             return refuse(problem)
         direct = self._direct.get(scope["path"])
@@ -154,6 +176,17 @@ class FrontDoor:
             return self._app
         scope["route"] = direct
         return direct.app
+
+    def _is_preflight(self, method: str, headers: Headers) -> bool:
+        """What a browser asks on behalf of a page, without the token that the page will send.
+
+        The answer is the same for every path, so it tells nothing about any.
+        """
+        return (
+            method == "OPTIONS"
+            and b"access-control-request-method" in headers
+            and headers.get(b"origin") in self._policy.cors_origins
+        )
 
     def _malformed(self, headers: Headers) -> RequestError | None:
         key = headers.get(b"idempotency-key")
