@@ -59,19 +59,39 @@ class Admin:
         self._registry = registry
         self._lock = anyio.Lock()
 
+    def digest(self, token: str) -> str:
+        """What is kept of a token or password: useless without the secret beside the log.
+
+        A keyed digest and no slow hash. It is looked up with every request, so it must be the same
+        each time and quick: with a slow hash, which has a salt of its own, every unknown token
+        would cost one computation per user. A stolen log alone allows no guessing; whoever has the
+        key file too can guess as fast as they compute, so tokens should be random.
+        """
+        return self._log.digest(f"token\0{token}").hex()
+
     async def write(
-        self, decide: Decide, circumstances: Circumstances, examine: Examine | None = None
+        self,
+        decide: Decide,
+        circumstances: Circumstances,
+        table: str,
+        examine: Examine | None = None,
     ) -> Entity | None:
-        """Store what `decide` comes to, and answer with the entity as that left it.
+        """Store what `decide` comes to, and answer with the entity of `table` as that left it.
 
         None when there is none afterwards. Raises what `store` raises.
         """
         stored = await self.store(decide, circumstances, examine)
         if stored is None:
             return None
-        (event,) = await self._log.read(stored.positions[-1] - 1, limit=1)
-        (entity,) = evolve(event).values()
-        return entity
+        first, *more = stored.positions
+        events = await self._log.read(first - 1, limit=1 + len(more))
+        changes = (evolve(event) for event in reversed(events))
+        return next(
+            entity
+            for change in changes
+            for stream, entity in change.items()
+            if stream.startswith(f"{table}/")
+        )
 
     async def store(
         self, decide: Decide, circumstances: Circumstances, examine: Examine | None = None

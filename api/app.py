@@ -6,7 +6,7 @@ from starlette.routing import BaseRoute, Route, Router
 from starlette.types import ASGIApp
 
 from api.bodies import BODY_LIMIT
-from api.front_door import FrontDoor, Observe, Policy, Tenancy
+from api.front_door import FrontDoor, Observe, Permit, Policy, Tenancy
 from api.responses import NotFound, refuse
 
 
@@ -19,9 +19,11 @@ def create_app(
     default_workspace: str,
     body_limit: int = BODY_LIMIT,
     observe: Observe | None = None,
+    guard: Permit | None = None,
 ) -> ASGIApp:
     """`routes` in the order in which they are tried, `/x/fixed` before `/x/{id}`.
 
+    `guard` says who may do what; without one everybody may do everything.
     `resolve_workspace` gives the id for a name or an id, None for an unknown workspace. No
     workspace can be reached whose name is the first segment of a route.
     """
@@ -36,6 +38,7 @@ def create_app(
         direct={route.path: route for route in plain if not route.param_convertors},
         body_limit=body_limit,
         observe=observe,
+        guard=guard,
     )
 
 

@@ -88,6 +88,12 @@ def _settings_text(config: Path | None) -> str | None:
     help="Send the events in this file instead, one JSON object per line; - is the standard input.",
 )
 @click.option("--url", envvar="HOOKTAPE_URL", default=SERVICE_URL, show_default=True)
+@click.option(
+    "--token",
+    envvar="HOOKTAPE_TOKEN",
+    help="Who you are, where RBAC is enforced; others can see it here, so rather set"
+    " HOOKTAPE_TOKEN.",
+)
 def emit(
     source: str | None,
     event: str | None,
@@ -96,6 +102,7 @@ def emit(
     idempotency_key: str | None,
     ndjson: BinaryIO | None,
     url: str,
+    token: str | None,
 ) -> None:
     """Report a fact: SOURCE EVENT [DATA]. DATA is a JSON object, or - for the standard input.
 
@@ -111,7 +118,7 @@ def emit(
             body = client.one(str(source), str(event), text, id_)
         else:
             body = ndjson.read()
-        answer = client.send(url, body, lines=ndjson is not None, key=idempotency_key)
+        answer = client.send(url, body, lines=ndjson is not None, key=idempotency_key, token=token)
     except ValueError as error:
         raise click.UsageError(str(error)) from error
     except client.Unreachable as error:

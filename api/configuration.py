@@ -6,7 +6,7 @@ from typing import Final
 
 import msgspec
 
-from api.settings import Settings
+from api.settings import Settings, public
 from delivery.address import AddressPolicy
 from delivery.admission import Limits
 from delivery.assembly import Configuration
@@ -76,7 +76,7 @@ def _jail(settings: Settings, version: str) -> JailOptions:
             requires=settings.untrusted_lua_sandbox_requires,
             environment=settings.untrusted_lua_sandbox_environment,
             modules=_modules(settings.lua_modules_dir),
-            about={"version": version, "configuration": msgspec.to_builtins(settings)},
+            about={"version": version, "configuration": public(settings)},
         ),
     )
 

@@ -13,6 +13,7 @@ from api.feed import find_event
 from api.queries import flag, page_size, position
 from api.responses import InvalidPrimaryKey, Json, NotFound, SchemaViolation
 from api.routing import route
+from api.visibility import sees_all_hooks, sees_event
 from eventstore.log import EventLog
 from eventstore.records import Append, RecordedEvent
 
@@ -81,7 +82,13 @@ class DeliveryEndpoints:
         """Why an event did or did not fire, hook by hook."""
         reference, source = request.path_params["id"], request.query_params.get("source")
         event = await find_event(self._log, reference, request.state.workspace, source)
-        return Json({"data": await self._deliveries.explain(event)})
+        if not sees_event(request.scope, event):
+            raise NotFound
+        found = await self._deliveries.explain(event)
+        if not sees_all_hooks(request.scope):
+            workspace = request.state.workspace
+            found = [entry for entry in found if self._hook_exists(entry["hook"], workspace)]
+        return Json({"data": found})
 
     async def history(self, request: Request) -> Response:
         """A hook's deliveries, newest first; `next` leads to older ones."""

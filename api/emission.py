@@ -1,7 +1,8 @@
 """From the bytes of an emit to the events to append. Pure: nothing is stored here.
 
 An event is `{"source", "event", "data", "id"?}`. A body is one event, a JSON array of them, or one
-per line. It is taken as a whole or refused as a whole, naming every fault of every event.
+per line; or CloudEvents, which `api.cloudevents` reads. It is taken as a whole or refused as a
+whole, naming every fault of every event.
 """
 
 import re
@@ -12,10 +13,11 @@ from urllib.parse import quote
 import msgspec
 
 from api.bodies import DECODE_ERRORS, MAX_DEPTH, TOO_DEEP, deeper
+from api.cloudevents import Read
+from api.emitted import emitted, subject_of
 from api.responses import BadRequest, RequestError, SchemaViolation, UnsupportedMediaType
-from eventstore.codec import new_event
-from eventstore.events import EMITTED_PREFIX, EventEmitted
-from eventstore.records import Kind, NewEvent
+from eventstore.events import EventEmitted
+from eventstore.records import NewEvent
 from projections.checks import event_name
 from projections.sources import RESERVED, Definition
 
@@ -28,6 +30,7 @@ _ID = re.compile(r"[^\x00-\x1f\x7f-\x9f]{1,255}")
 _FIELDS = frozenset({"source", "event", "data", "id"})
 _LINES = frozenset({"application/x-ndjson", "application/jsonl"})
 _FAULTS_SHOWN = 20
+_NO_NAME = "must have 1 to 128 printable characters, where / and % count as three each"
 
 
 class Emission(msgspec.Struct, frozen=True, forbid_unknown_fields=True, gc=False):
@@ -48,16 +51,6 @@ _encode = msgspec.json.Encoder().encode
 
 class _FaultyError(Exception):
     """Some event is not acceptable; which and why is found out at leisure."""
-
-
-def identity(workspace: str, source: str, id_: str) -> str:
-    """The name under which the log knows a caller's own event id."""
-    return f"event\0{workspace}\0{source}\0{id_}"
-
-
-def caller_id(event: NewEvent) -> str | None:
-    """The id its sender gave to an event. It holds no NUL, so it is the last part."""
-    return None if event.identity is None else event.identity.rpartition("\0")[2]
 
 
 class Emitter:
@@ -84,7 +77,6 @@ class Emitter:
     def _accept(self, emission: Emission, workspace: str) -> NewEvent:
         source, event, id_ = emission.source, emission.event, emission.id
         definition = self._define(source, event)
-        path = definition and definition.subject
         data = _encode(emission.data)
         # Brackets within strings count too: they only cost the second look.
         deep = data.count(b"{") + data.count(b"[") > MAX_DEPTH
@@ -92,26 +84,41 @@ class Emitter:
             {"source": source, "event": event, "data": emission.data, "id": id_}
         ):
             raise _FaultyError
-        return new_event(
-            EventEmitted(data=msgspec.Raw(data), id=id_),
-            stream=f"{EMITTED_PREFIX}{source}/{event}",
-            kind=Kind.EMITTED,
-            identity=None if id_ is None else identity(workspace, source, id_),
-            subject=subject_of(path, emission.data) if path else None,
-        )
+        body = EventEmitted(data=msgspec.Raw(data), id=id_)
+        path = definition and definition.subject
+        subject = subject_of(path, emission.data) if path else None
+        return emitted(body, source, event, workspace, subject=subject)
 
     def _refusal(self, raw: bytes, media_type: str) -> RequestError:
         """All that is wrong with a body of which something is."""
-        faults: dict[str, Any] = {}
-        for label, value in _labelled(raw, media_type):
-            found = self._faults(value)
-            if found and not label:
-                return BadRequest(found) if isinstance(found, str) else SchemaViolation(found)
-            if found:
-                faults[label] = found
-            if len(faults) == _FAULTS_SHOWN:
-                break
-        return SchemaViolation(faults)
+        return refusal((label, self._faults(value)) for label, value in _labelled(raw, media_type))
+
+    def cloudevents(self, received: Mapping[str, Read], workspace: str) -> list[NewEvent]:
+        """The same of CloudEvents, by their places. There may be none: a batch may be empty."""
+        faults = ((place, self._cloudevent_faults(read)) for place, read in received.items())
+        if faulty := [(place, found) for place, found in faults if found]:
+            raise refusal(faulty)
+        return [self._accept_cloudevent(read, workspace) for read in received.values()]
+
+    def _accept_cloudevent(self, read: Read, workspace: str) -> NewEvent:
+        data = msgspec.Raw(_encode(read.data))
+        body = EventEmitted(data=data, id=read.id, cloudevent=read.origin)
+        definition = self._define(read.source, read.event)
+        path = definition and definition.subject
+        subject = subject_of(path, read.data) if path else None
+        return emitted(body, read.source, read.event, workspace, subject=subject)
+
+    def _cloudevent_faults(self, read: Read) -> Mapping[str, str] | str:
+        """What is wrong with an event, by attribute."""
+        if read.faults:
+            return read.faults
+        names = {"source": read.source, "type": read.event}
+        if faults := {field: _NO_NAME for field, name in names.items() if event_name(name)}:
+            return faults
+        if read.source in RESERVED:
+            return {"source": f"'{read.source}' {RESERVED_FAULT}"}
+        unpublished = self._unpublished(read.source, read.event)
+        return {"type": unpublished["event"]} if unpublished else {}
 
     def _faults(self, value: object) -> Mapping[str, str] | str:
         """What is wrong with an event, by field, or one text for what is no event at all."""
@@ -136,12 +143,17 @@ class Emitter:
         return {"event": text}
 
 
-def subject_of(path: str, data: Mapping[str, Any]) -> str | None:
-    """The person an event is about: the text or integer at a dotted path; None if there is none."""
-    value: Any = data
-    for name in path.split("."):
-        value = value.get(name) if isinstance(value, Mapping) else None
-    return str(value) if isinstance(value, str | int) and not isinstance(value, bool) else None
+def refusal(found: Iterable[tuple[str, Mapping[str, str] | str]]) -> RequestError:
+    """One answer for all faulty events, by their places; "" is the place of the only one."""
+    faults: dict[str, Any] = {}
+    for place, fault in found:
+        if fault and not place:
+            return BadRequest(fault) if isinstance(fault, str) else SchemaViolation(fault)
+        if fault:
+            faults[place] = fault
+        if len(faults) == _FAULTS_SHOWN:
+            break
+    return SchemaViolation(faults)
 
 
 def _decoded(raw: bytes, media_type: str) -> Iterable[Emission]:

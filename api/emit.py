@@ -48,22 +48,34 @@ def one(source: str, event: str, data: bytes, id: str | None = None) -> bytes:
     return msgspec.json.encode(Event(source, event, msgspec.Raw(data), id))
 
 
-def send(url: str, body: bytes, *, lines: bool = False, key: str | None = None) -> Answer:
+def send(
+    url: str,
+    body: bytes,
+    *,
+    lines: bool = False,
+    key: str | None = None,
+    token: str | None = None,
+) -> Answer:
     """Post `body` to `url` + `/events`; `lines` says that it is NDJSON.
 
     Sends an idempotency key of its own unless one is given, so that a repetition is always
     possible. Goes straight to the service: no proxy from the environment, no redirects. Raises
-    ValueError for a URL that is none, Unreachable when no answer came.
+    ValueError for a URL that is none or a token that no header can hold, Unreachable when no answer
+    came.
     """
     parts = urlsplit(url)
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise ValueError(f"not an http or https URL: {url}")
     kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
+    if token is not None and not (token.isprintable() and token.isascii()):
+        raise ValueError("the token must be printable ASCII")
     connection = kind(parts.hostname, parts.port, timeout=TIMEOUT)
     headers = {
         "Content-Type": "application/x-ndjson" if lines else "application/json",
         "Idempotency-Key": key or str(uuid.uuid4()),
     }
+    if token is not None:
+        headers["Kong-Admin-Token"] = token
     try:
         connection.connect()
     except OSError as error:

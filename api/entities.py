@@ -3,14 +3,11 @@
 /{path}                               GET POST
 /{path}/{key}                         GET PUT PATCH DELETE
 /{parent}/{key}/{path}[/{key}]        the same, for entities that refer to a parent
+/{path}/{key}/{field}                 GET PUT PATCH DELETE, for what an entity refers to
 """
 
-import base64
-import binascii
 from collections.abc import Callable
 from typing import Any
-from urllib.parse import quote
-from uuid import uuid4
 
 import msgspec
 from starlette.requests import Request as HttpRequest
@@ -27,38 +24,42 @@ from api.commands import (
     decide_delete,
     decide_update,
     decide_upsert,
+    etag,
     locate,
 )
-from api.queries import page_size
-from api.responses import InvalidOffset, InvalidOption, Json, NotFound
+from api.names import listed
+from api.pages import after, following
+from api.queries import Match, page_size, tag_filter
+from api.responses import Json, NotFound
 from api.routing import route
+from api.submission import made_up
 from projections.entities import Entities, Entity
 from projections.stored import shown
 from projections.tables import TABLES, Table
 
-_MOST_TAGS = 5
+
+def entity_routes(admin: Admin) -> list[Route]:
+    """The routes of every table that has any."""
+    tables = [table for table in TABLES.values() if table.endpoints]
+    return [made for table in tables for made in table_routes(admin, table)]
 
 
-def entity_routes(
-    admin: Admin, *, without: frozenset[str] = frozenset({"event_hooks"})
-) -> list[Route]:
-    """The routes of every table but those named, nested ones first."""
-    tables = [table for table in TABLES.values() if table.name not in without]
-    nested = [
-        made
-        for table in tables
-        for field in table.references
-        if field.shape.foreign
-        for made in Endpoints(
-            admin, table, nested=Nested(field.name, TABLES[field.shape.foreign.table])
-        ).routes()
-    ]
-    return [*nested, *(made for table in tables for made in Endpoints(admin, table).routes())]
+def table_routes(admin: Admin, table: Table) -> list[Route]:
+    """The routes of one table: its own, those under its parents, and those of its parents."""
+    made = Endpoints(admin, table).routes()
+    for field in table.references:
+        if field.shape.foreign is None:
+            continue
+        parent = TABLES[field.shape.foreign.table]
+        made += Endpoints(admin, table, nested=Nested(field.name, parent)).routes()
+        made.append(Endpoints(admin, parent, referred=Referred(field.name, table)).item_route())
+    return made
 
 
-def present(row: Entity) -> dict[str, Any]:
+def present(view: Entities, row: Entity) -> dict[str, Any]:
     """What the Admin API shows of an entity."""
-    return shown(row.kind.record, row.entity, row.secrets)
+    whole, names = shown(row.kind.record, row.entity, row.secrets), row.kind.names
+    return whole if names is None else whole | {names.field: listed(view, names, row.id)}
 
 
 class Nested(msgspec.Struct, frozen=True):
@@ -66,6 +67,21 @@ class Nested(msgspec.Struct, frozen=True):
 
     field: str
     table: Table
+
+
+class Referred(msgspec.Struct, frozen=True):
+    """The path under an entity of `table` of what its `field` refers to."""
+
+    field: str
+    table: Table
+
+
+class Subject(msgspec.Struct, frozen=True):
+    """What endpoints are about: the entities of a table, all or some of them."""
+
+    table: Table
+    nested: Nested | None
+    referred: Referred | None
 
 
 class Endpoints:
@@ -77,59 +93,61 @@ class Endpoints:
         table: Table,
         *,
         nested: Nested | None = None,
+        referred: Referred | None = None,
         examine: Examine | None = None,
     ) -> None:
         self._admin = admin
         self._table = table
         self._nested = nested
+        self._referred = referred
         self._examine = examine
 
+    @property
+    def subject(self) -> Subject:
+        return Subject(self._table, self._nested, self._referred)
+
     def routes(self) -> list[Route]:
-        prefix = f"/{self._nested.table.path}/{{parent}}" if self._nested else ""
-        path = f"{prefix}/{self._table.path}"
-        return [
-            route(path, GET=self.list, POST=self.create),
-            route(
-                f"{path}/{{key}}",
-                GET=self.show,
-                PUT=self.upsert,
-                PATCH=self.update,
-                DELETE=self.delete,
-            ),
-        ]
+        return [route(self._path(), GET=self.list, POST=self.create), self.item_route()]
+
+    def item_route(self) -> Route:
+        """The route of one entity."""
+        path = f"{self._path()}/{{{self._table.name}}}"
+        if self._referred is not None:
+            path = f"{item_path(self._referred.table)}/{self._referred.field}"
+        return route(path, GET=self.show, PUT=self.upsert, PATCH=self.update, DELETE=self.delete)
 
     async def list(self, http: HttpRequest) -> Response:
         """One page, in order of ids."""
-        size, after, match = page_size(http), _offset(http), _tags(http, self._table)
+        size, match = page_size(http), self._match(http)
+        (start,) = after(http, tuple[str], ("",))
         parent = self._parent(http)
         view, table = self._admin.view, self._table
         if parent is None:
             scope = table.scope(http.state.workspace)
-            rows, more = view.page(table.name, scope, after=after, size=size, match=match)
+            rows, more = view.page(table.name, scope, after=start, size=size, match=match)
         else:
-            rows, more = _page_of_children(view, table, parent, after, size, match)
-        answer: dict[str, Any] = {"data": [present(row) for row in rows], "next": None}
+            rows, more = _page_of_children(view, table, parent, start, size, match)
+        answer: dict[str, Any] = {"data": [present(view, row) for row in rows], "next": None}
         if more:
-            offset = base64.b64encode(msgspec.json.encode([rows[-1].id])).decode()
-            answer |= {"offset": offset, "next": _next(http, offset)}
+            answer |= following(http, [rows[-1].id])
         return Json(answer)
 
     async def create(self, http: HttpRequest) -> Response:
         row = await self._write(http, decide_create)
         wrapped = self._table.wrapped
-        return Json({wrapped: _shown(row)}, 200) if wrapped else Json(_shown(row), 201)
+        return self._answer(row, 200, wrapped) if wrapped else self._answer(row, 201)
 
     async def show(self, http: HttpRequest) -> Response:
-        return Json(present(self.find(http)))
+        return self._answer(self.find(http), wrapped=self._table.shown_as)
 
     async def upsert(self, http: HttpRequest) -> Response:
-        return Json(_shown(await self._write(http, decide_upsert, self._key(http))))
+        return self._answer(await self._write(http, decide_upsert, self._key))
 
     async def update(self, http: HttpRequest) -> Response:
-        return Json(_shown(await self._write(http, decide_update, self._key(http))))
+        return self._answer(await self._write(http, decide_update, self._key))
 
     async def delete(self, http: HttpRequest) -> Response:
-        await self._write(http, decide_delete, self._key(http))
+        await self._write(http, decide_delete, self._key)
         return Response(status_code=204)
 
     def find(self, http: HttpRequest) -> Entity:
@@ -141,10 +159,13 @@ class Endpoints:
         return row
 
     async def _write(
-        self, http: HttpRequest, decide: Callable[..., Decision], *key: str
+        self,
+        http: HttpRequest,
+        decide: Callable[..., Decision],
+        *keys: Callable[[HttpRequest], str],
     ) -> Entity | None:
         body = await read_body(http)
-        new_id, now = str(uuid4()), int(self._admin.clock())
+        origin = made_up(self._admin)
 
         def decided() -> Decision:
             request = Request(
@@ -152,26 +173,63 @@ class Endpoints:
                 workspace=http.state.workspace,
                 args=body.args,
                 form=body.form,
-                now=now,
-                new_id=new_id,
+                origin=origin,
+                digest=self._admin.digest,
                 parent=self._parent(http),
+                if_match=http.headers.get("if-match"),
             )
-            return decide(self._admin.view, request, *key)
+            return decide(self._admin.view, request, *(key(http) for key in keys))
 
-        return await self._admin.write(decided, circumstances(http, body), self._examine)
+        return await self._admin.write(
+            decided, circumstances(http, body), self._table.name, self._examine
+        )
+
+    def _answer(self, row: Entity | None, status: int = 200, wrapped: str | None = None) -> Json:
+        if row is None:  # only a deletion leaves none
+            raise AssertionError("unreachable")
+        entity = present(self._admin.view, row)
+        return Json({wrapped: entity} if wrapped else entity, status, [("etag", etag(row))])
+
+    def _match(self, http: HttpRequest) -> Match | None:
+        """What the query asks for: tags, or the value that a table is searched by."""
+        name = self._table.search or ""
+        given = http.query_params.get(name)
+        if not name or given is None:
+            return tag_filter(http, self._table)
+        return lambda row: row.entity.get(name) == given
+
+    def _path(self) -> str:
+        if self._nested is None:
+            return f"/{self._table.path}"
+        return f"{item_path(self._nested.table)}/{self._table.nested or self._table.path}"
 
     def _parent(self, http: HttpRequest) -> Parent | None:
         if self._nested is None:
             return None
-        table, key = self._nested.table, http.path_params["parent"]
-        row = locate(self._admin.view, table, http.state.workspace, key)
-        if row is None:
-            raise NotFound
-        return Parent(self._nested.field, row)
+        return Parent(self._nested.field, found(self._admin.view, self._nested.table, http))
 
     def _key(self, http: HttpRequest) -> str:
-        key: str = http.path_params["key"]
-        return key
+        if self._referred is None:
+            key: str = http.path_params[self._table.name]
+            return key
+        row = found(self._admin.view, self._referred.table, http)
+        if self._referred.field not in row.entity:
+            raise NotFound
+        identity: str = row.entity[self._referred.field]["id"]
+        return identity
+
+
+def item_path(table: Table) -> str:
+    """The path of one entity; the parameter has the name of the table, as in Kong."""
+    return f"/{table.path}/{{{table.name}}}"
+
+
+def found(view: Entities, table: Table, http: HttpRequest) -> Entity:
+    """The entity of `table` that the path names. Raises NotFound."""
+    row = locate(view, table, http.state.workspace, http.path_params[table.name])
+    if row is None:
+        raise NotFound
+    return row
 
 
 def circumstances(http: HttpRequest, body: Body) -> Circumstances:
@@ -184,65 +242,14 @@ def circumstances(http: HttpRequest, body: Body) -> Circumstances:
     )
 
 
-def _shown(row: Entity | None) -> dict[str, Any]:
-    if row is None:  # only a deletion leaves none
-        raise AssertionError("unreachable")
-    return present(row)
-
-
 def _page_of_children(
     view: Entities,
     table: Table,
     parent: Parent,
     after: str,
     size: int,
-    match: Callable[[Entity], bool] | None,
+    match: Match | None,
 ) -> tuple[list[Entity], bool]:
     rows = view.children(table.name, parent.field, parent.row.id)
     rows = [row for row in rows if row.id > after and (match is None or match(row))]
     return rows[:size], len(rows) > size
-
-
-def _offset(http: HttpRequest) -> str:
-    """The id after which a page starts. Raises InvalidOffset."""
-    given = http.query_params.get("offset")
-    if given is None:
-        return ""
-    try:
-        raw = base64.b64decode(given, validate=True)
-    except (binascii.Error, ValueError) as error:
-        raise InvalidOffset(given, "bad base64 encoding") from error
-    try:
-        (after,) = msgspec.json.decode(raw, type=tuple[str])
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise InvalidOffset(given, "bad json encoding") from error
-    return after
-
-
-def _next(http: HttpRequest, offset: str) -> str:
-    """The path of the next page: Kong's order of parameters, and no host."""
-    path = f"{http.state.prefix}{quote(http.scope['path'])}?offset={quote(offset, safe='')}"
-    for name in ("tags", "size"):
-        if value := http.query_params.get(name):
-            path += f"&{name}={quote(value, safe='')}"
-    return path
-
-
-def _tags(http: HttpRequest, table: Table) -> Callable[[Entity], bool] | None:
-    """`?tags=a,b` asks for both, `a/b` for either. Raises InvalidOption."""
-    given = http.query_params.get("tags")
-    if given is None:
-        return None
-    if "tags" not in table.record.fields:
-        raise InvalidOption({"tags": f"cannot be used with '{table.name}'"})
-    if not given:
-        raise InvalidOption({"tags": "cannot be null"})
-    separator = "/" if "/" in given else ","
-    wanted = set(given.split(separator))
-    if "" in wanted or (separator == "/" and "," in given):
-        raise InvalidOption({"tags": "invalid filter syntax"})
-    if len(wanted) > _MOST_TAGS:
-        raise InvalidOption({"tags": f"cannot query more than {_MOST_TAGS} tags"})
-    if separator == "/":
-        return lambda row: not wanted.isdisjoint(row.entity.get("tags", ()))
-    return lambda row: wanted.issubset(row.entity.get("tags", ()))

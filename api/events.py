@@ -7,11 +7,14 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute
 
 from api.bodies import content_digest, content_type, idempotency, media_type, read_bytes
-from api.emission import Emitter, caller_id
+from api.cloudevents import is_cloudevent, name, read
+from api.emission import Emitter
+from api.emitted import caller_id
 from api.feed import find_event, public
 from api.queries import page_size, position, seconds
-from api.responses import Json
+from api.responses import Json, NotFound
 from api.routing import route
+from api.visibility import sees_event
 from eventstore.log import EventLog
 from eventstore.records import Append
 
@@ -43,12 +46,23 @@ class Events:
         ]
 
     async def emit(self, request: Request) -> Response:
-        """Store all events of the body, or none: 202 once they are durable."""
+        """Store all events of the body, or none: 202 once they are durable.
+
+        CloudEvents are known by their content type, or by their headers when those hold the event.
+        """
         raw = await read_bytes(request)
         state = request.scope["state"]
-        events = self._emitter.events(
-            raw, media_type(content_type(request.scope)), state["workspace"]
-        )
+        given, headers = content_type(request.scope), request.scope["headers"]
+        kind = media_type(given)
+        if is_cloudevent(kind, headers):
+            received = read(raw, given, kind, headers)
+            events = self._emitter.cloudevents(received, state["workspace"])
+            # Headers belong to the content: they are part of what was understood.
+            raw = b"\n".join(event.stream.encode() + b" " + event.body for event in events)
+        else:
+            events = self._emitter.events(raw, kind, state["workspace"])
+        if not events:
+            return Json(Emitted((), [], False), 202)
         appended = await self._log.append(
             Append(
                 events=tuple(events),
@@ -63,7 +77,7 @@ class Events:
         return Json(Emitted(appended.positions, ids, appended.repeated), 202)
 
     async def feed(self, request: Request) -> Response:
-        """A page of the log after `?after=`, of one workspace if the path names one.
+        """A page of the log after `?after=`: those of its events that the sender may see.
 
         `next` is null at the end of the log; `head` is its last position. With `?wait=` seconds,
         a request at the end waits that long for something new.
@@ -74,17 +88,23 @@ class Events:
             await self._log.wait(after)
         page = await self._log.read(after, limit=limit)
         prefix = request.state.prefix
-        shown = [public(e) for e in page if not prefix or e.workspace == request.state.workspace]
+        shown = [public(event) for event in page if sees_event(request.scope, event)]
         more = bool(page) and page[-1].seq < self._log.head
         following = f"{prefix}/events?after={page[-1].seq}&size={limit}" if more else None
         return Json({"data": shown, "next": following, "head": self._log.head})
 
     async def show(self, request: Request) -> Response:
-        """One event, by position or id; by the caller's own id with `?source=`."""
+        """One event, by position or id; by the caller's own id with `?source=`.
+
+        A source with a slash can only be that of a CloudEvent.
+        """
+        source = request.query_params.get("source")
         event = await find_event(
             self._log,
             request.path_params["id"],
             request.state.workspace,
-            request.query_params.get("source"),
+            name(source) if source is not None and "/" in source else source,
         )
+        if not sees_event(request.scope, event):
+            raise NotFound
         return Json(public(event))

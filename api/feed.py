@@ -2,10 +2,12 @@
 
     {"position", "id", "type", "time", "workspace", "actor", "request_id", ...}
 
-and beside that, by kind: `source`, `event`, `data` and perhaps `caller_id` of an emitted event;
+and beside that, by kind: `source`, `event`, `data` of an emitted event, perhaps its `caller_id`,
+and the attributes under `cloudevent` of what came as a CloudEvent;
 `table`, `operation`, `entity`, `old_entity` of a change of an entity; `source`, `event`,
-`definition` of a published source; `hook`, `fact` of a delivery fact. `time` is the log's own,
-which never goes back. An event whose body was erased has `"erased": true` and null in its place.
+`definition` of a published source; `hook`, `fact` of a delivery fact; `target`, `fact` of what was
+said about a target's health. `time` is the log's own, which never goes back. An event whose body
+was erased has `"erased": true` and null in its place.
 """
 
 from datetime import UTC, datetime, timedelta
@@ -14,12 +16,13 @@ from uuid import UUID
 
 import msgspec
 
-from api.emission import identity
+from api.emitted import identity
 from api.responses import NotFound
 from eventstore.codec import decode
 from eventstore.events import (
     DELIVERIES_PREFIX,
     EMITTED_PREFIX,
+    HEALTH_PREFIX,
     SOURCES_PREFIX,
     EntityUpdated,
     EventEmitted,
@@ -99,13 +102,19 @@ def _content(event: RecordedEvent) -> dict[str, Any]:
         return shown | {"old_entity": body.old_entity} if isinstance(body, EntityUpdated) else shown
     if event.kind == Kind.EMITTED:
         shown = _named(event.stream.removeprefix(EMITTED_PREFIX)) | {"data": body and body.data}
-        named = isinstance(body, EventEmitted) and body.id is not None
-        return shown | {"caller_id": body.id} if named else shown
+        return shown | (_circumstances(body) if isinstance(body, EventEmitted) else {})
     if event.stream.startswith(SOURCES_PREFIX):
         return _named(event.stream.removeprefix(SOURCES_PREFIX)) | {"definition": body}
+    if event.stream.startswith(HEALTH_PREFIX):
+        return {"target": event.stream.removeprefix(HEALTH_PREFIX), "fact": body}
     if isinstance(body, RequestQueued):  # its headers may hold secrets
         body = msgspec.structs.replace(body, headers={})
     return {"hook": event.stream.removeprefix(DELIVERIES_PREFIX), "fact": body}
+
+
+def _circumstances(body: EventEmitted) -> dict[str, Any]:
+    named = {"caller_id": body.id, "cloudevent": body.cloudevent and body.cloudevent.attributes}
+    return {name: value for name, value in named.items() if value is not None}
 
 
 def _named(path: str) -> dict[str, Any]:

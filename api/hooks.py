@@ -118,8 +118,8 @@ class HookEndpoints:
 
     def routes(self) -> list[Route]:
         return [
-            route("/event-hooks/{key}/test", POST=self.test),
-            route("/event-hooks/{key}/ping", GET=self.ping, POST=self.ping),
+            route("/event-hooks/{event_hooks}/test", POST=self.test),
+            route("/event-hooks/{event_hooks}/ping", GET=self.ping, POST=self.ping),
             *self._entities.routes(),
         ]
 

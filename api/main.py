@@ -18,23 +18,25 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 import anyio
-import msgspec
 import uvicorn
 from starlette.types import ASGIApp
 
 from api import __version__, logs
 from api.admin import Admin
 from api.app import create_app
-from api.commands import visible
+from api.authentication import Guard, Principals
+from api.bootstrap import first_super_admin
 from api.configuration import configuration, located
 from api.deliveries import DeliveryEndpoints
+from api.directory import all_routes
 from api.emission import Emitter
-from api.entities import entity_routes
 from api.events import Events
 from api.front_door import Policy
 from api.hooks import hook_routes
+from api.ingest import Ingest
+from api.references import visible
 from api.responses import Unavailable
-from api.settings import Settings
+from api.settings import Settings, public
 from api.sources import SourceEndpoints
 from api.status import About, Status
 from delivery.assembly import Configuration, Delivering, open_delivery
@@ -44,6 +46,7 @@ from eventstore.errors import LogError
 from eventstore.log import EventLog
 from projections.deliveries import Deliveries
 from projections.entities import Entities
+from projections.health import Health
 from projections.hooks import Hooks
 from projections.runner import Projections
 from projections.sources import Sources
@@ -85,6 +88,8 @@ async def _run(settings: Settings, delivery: Configuration) -> None:
         async with _open(settings, delivery) as service, anyio.create_task_group() as background:
             background.start_soon(service.projections.run)
             background.start_soon(service.delivering.jail.announce)
+            if settings.enforce_rbac == "on":
+                await first_super_admin(service.admin, settings.admin_token)
             async with anyio.create_task_group() as working:
                 working.start_soon(service.delivering.service.run)
                 working.start_soon(service.server.serve)
@@ -101,6 +106,7 @@ class _Service(NamedTuple):
     """What runs."""
 
     projections: Projections
+    admin: Admin
     delivering: Delivering
     server: "_Server"
 
@@ -128,8 +134,9 @@ async def _open(settings: Settings, delivery: Configuration) -> AsyncIterator[_S
         log = await stack.enter_async_context(EventLog.open(directory))
         about = _about(settings, log)
         hooks, sources, entities, deliveries = Hooks(), Sources(TABLES), Entities(), Deliveries()
+        health = Health()
         projections = await stack.enter_async_context(
-            Projections.open(log, directory, [hooks, sources, entities, deliveries])
+            Projections.open(log, directory, [hooks, sources, entities, deliveries, health])
         )
         delivering = await stack.enter_async_context(
             open_delivery(
@@ -147,7 +154,8 @@ async def _open(settings: Settings, delivery: Configuration) -> AsyncIterator[_S
                 ),
             )
         )
-        app = _application(settings, about, log, projections, entities, sources, delivering)
+        admin = Admin(log, projections, entities)
+        app = _application(settings, about, log, projections, admin, sources, health, delivering)
         config = uvicorn.Config(
             app,
             lifespan="off",
@@ -160,7 +168,7 @@ async def _open(settings: Settings, delivery: Configuration) -> AsyncIterator[_S
         host, port = listener.getsockname()[:2]
         url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
         _logger.info("listening on %s, data in %s", url, directory, extra={"fields": {"url": url}})
-        yield _Service(projections, delivering, _Server(config, listener))
+        yield _Service(projections, admin, delivering, _Server(config, listener))
 
 
 def _application(
@@ -168,12 +176,13 @@ def _application(
     about: About,
     log: EventLog,
     projections: Projections,
-    entities: Entities,
+    admin: Admin,
     sources: Sources,
+    health: Health,
     delivering: Delivering,
 ) -> ASGIApp:
     def hook_exists(hook_id: str, workspace: str) -> bool:
-        return visible(entities, TABLES["event_hooks"], workspace, hook_id) is not None
+        return visible(admin.view, TABLES["event_hooks"], workspace, hook_id) is not None
 
     async def check(workspace: str, handler: str, config: Mapping[str, Any]) -> Mapping[str, Any]:
         try:
@@ -181,29 +190,35 @@ def _application(
         except JailUnavailable as error:
             raise Unavailable(str(error)) from error
 
-    admin = Admin(log, projections, entities)
     status = Status(log, about, projections, delivering.service, delivering.jail)
-    endpoints = [
+    own = [
         *status.routes(),
         *Events(
             log, Emitter(sources.current, allow_unpublished=settings.allow_unpublished)
         ).routes(),
+        *Ingest(log, settings.ingest_events).routes(),
         *SourceEndpoints(sources, admin).routes(),
         *DeliveryEndpoints(log, delivering.control, hook_exists).routes(),
         *hook_routes(admin, delivering.dispatch, check, defaults=_hook_defaults(settings)),
-        *entity_routes(admin),
     ]
     return create_app(
-        endpoints,
+        all_routes(admin, health, log.log_id, own),
         version=__version__,
         policy=Policy.of(
             (settings.admin_address.host, *settings.admin_hosts), settings.cors_origins
         ),
-        resolve_workspace=entities.workspace,
+        resolve_workspace=admin.view.workspace,
         default_workspace=DEFAULT_WORKSPACE,
         body_limit=settings.body_limit,
         observe=status.metrics.observe,
+        guard=_guard(settings, admin),
     )
+
+
+def _guard(settings: Settings, admin: Admin) -> Guard | None:
+    if settings.enforce_rbac == "off":
+        return None
+    return Guard(Principals(admin.view, admin.digest))
 
 
 def _hook_defaults(settings: Settings) -> dict[str, dict[str, Any]]:
@@ -217,7 +232,7 @@ def _about(settings: Settings, log: EventLog) -> About:
         version=__version__,
         node_id=log.log_id,
         hostname=settings.node_name or socket.gethostname(),
-        configuration=msgspec.to_builtins(settings),
+        configuration=public(settings),
         sqlite_version=sqlite3.sqlite_version,
     )
 

@@ -1,13 +1,20 @@
 """Parameters of queries, checked."""
 
 import math
+from collections.abc import Callable
 
 from starlette.requests import Request
 
 from api.responses import InvalidOffset, InvalidOption, InvalidSize
+from projections.entities import Entity
+from projections.tables import Table
 
 _PAGE = 100
 _LARGEST_PAGE = 1000
+_MOST_TAGS = 5
+
+Match = Callable[[Entity], bool]
+"""Whether a list shows an entity."""
 
 
 def page_size(request: Request) -> int:
@@ -47,3 +54,23 @@ def flag(request: Request, name: str) -> bool:
     if given not in ("true", "false"):
         raise InvalidOption({name: "expected a boolean"})
     return given == "true"
+
+
+def tag_filter(http: Request, table: Table) -> Match | None:
+    """`?tags=a,b` asks for both, `a/b` for either. Raises InvalidOption."""
+    given = http.query_params.get("tags")
+    if given is None:
+        return None
+    if "tags" not in table.record.fields:
+        raise InvalidOption({"tags": f"cannot be used with '{table.name}'"})
+    if not given:
+        raise InvalidOption({"tags": "cannot be null"})
+    separator = "/" if "/" in given else ","
+    wanted = set(given.split(separator))
+    if "" in wanted or (separator == "/" and "," in given):
+        raise InvalidOption({"tags": "invalid filter syntax"})
+    if len(wanted) > _MOST_TAGS:
+        raise InvalidOption({"tags": f"cannot query more than {_MOST_TAGS} tags"})
+    if separator == "/":
+        return lambda row: not wanted.isdisjoint(row.entity.get("tags", ()))
+    return lambda row: wanted.issubset(row.entity.get("tags", ()))

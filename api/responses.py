@@ -155,12 +155,23 @@ class BadRequest(RequestError):
     """The request as such cannot be understood."""
 
 
+class Unauthorized(RequestError):
+    """No token, or one that nobody has. Which of them is not told."""
+
+    def __init__(self) -> None:
+        super().__init__("Invalid RBAC credentials")
+
+
 class Forbidden(RequestError):
     """Understood, and not permitted."""
 
 
 class Conflict(RequestError):
     """Contradicts the present state."""
+
+
+class PreconditionFailed(RequestError):
+    """`If-Match` names another version than the present one."""
 
 
 class TooLarge(RequestError):
@@ -192,8 +203,7 @@ class Unavailable(RequestError):
         self.retry_after = retry_after
 
 
-# Status, and for the problems that Kong numbers the code and the name that go into the body.
-_ANSWERS: Mapping[type[RequestError], tuple[int, int | None, str]] = {
+ANSWERS: Mapping[type[RequestError], tuple[int, int | None, str]] = {
     InvalidPrimaryKey: (400, 1, "invalid primary key"),
     SchemaViolation: (400, 2, "schema violation"),
     PrimaryKeyViolation: (400, 3, "primary key violation"),
@@ -205,15 +215,18 @@ _ANSWERS: Mapping[type[RequestError], tuple[int, int | None, str]] = {
     InvalidOption: (400, 11, "invalid options"),
     ForeignKeysUnresolved: (400, 13, "foreign keys unresolved"),
     BadRequest: (400, None, ""),
+    Unauthorized: (401, None, ""),
     Forbidden: (403, None, ""),
     NotFound: (404, None, ""),
     MethodNotAllowed: (405, None, ""),
     Conflict: (409, None, ""),
+    PreconditionFailed: (412, None, ""),
     TooLarge: (413, None, ""),
     UnsupportedMediaType: (415, None, ""),
     BadGateway: (502, None, ""),
     Unavailable: (503, None, ""),
 }
+"""Status, and for the problems that Kong numbers the code and the name that go into the body."""
 
 _UNKNOWN = (
     "it is unknown whether the request was stored: send it again with the same Idempotency-Key"
@@ -240,7 +253,7 @@ def answer(error: Exception) -> Json | None:
 
 def refuse(problem: RequestError) -> Json:
     """The response to a request that is refused."""
-    status, code, name = _ANSWERS[type(problem)]
+    status, code, name = ANSWERS[type(problem)]
     body: dict[str, object] = {"message": problem.message}
     headers: list[tuple[str, str]] = []
     if code is not None:
@@ -250,6 +263,8 @@ def refuse(problem: RequestError) -> Json:
         body["code"] = code
     if isinstance(problem, MethodNotAllowed):
         headers.append(("allow", problem.allow))
+    if isinstance(problem, Unauthorized):
+        headers.append(("www-authenticate", "Bearer"))
     if isinstance(problem, BadGateway):
         body |= problem.details
     if isinstance(problem, Unavailable):

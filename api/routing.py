@@ -21,10 +21,18 @@ def route(path: str, **endpoints: Endpoint) -> Route:
     return Route(path, _Resource(endpoints))
 
 
+def endpoints_of(route: Route) -> dict[str, Endpoint]:
+    """The endpoints of a route made by `route`, by method, as they were given: without HEAD."""
+    resource = route.endpoint
+    assert isinstance(resource, _Resource)  # noqa: S101 - there are no other routes
+    return dict(resource.given)
+
+
 class _Resource:
     """An ASGI application, which spares the hot path one layer of Starlette's wrapping."""
 
     def __init__(self, endpoints: dict[str, Endpoint]) -> None:
+        self.given = endpoints
         self._endpoints = dict(endpoints)
         if "GET" in endpoints:
             self._endpoints["HEAD"] = endpoints["GET"]

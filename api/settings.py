@@ -18,11 +18,13 @@ from msgspec import Meta
 
 PREFIX = "HOOKTAPE_"
 
-NOT_SETTINGS = {"HOOKTAPE_CONFIG", "HOOKTAPE_URL"}
+NOT_SETTINGS = {"HOOKTAPE_CONFIG", "HOOKTAPE_TOKEN", "HOOKTAPE_URL"}
 """Variables with the prefix that belong to options of the command line."""
 
 OTHER_NAMES = {
     "KONG_EVENT_HOOKS_ENABLED": "event_hooks_enabled",
+    "KONG_ENFORCE_RBAC": "enforce_rbac",
+    "KONG_PASSWORD": "admin_token",
     "KONG_UNTRUSTED_LUA": "untrusted_lua",
     "KONG_UNTRUSTED_LUA_SANDBOX_REQUIRES": "untrusted_lua_sandbox_requires",
     "KONG_UNTRUSTED_LUA_SANDBOX_ENVIRONMENT": "untrusted_lua_sandbox_environment",
@@ -58,6 +60,17 @@ Networks = Annotated[
 Listen = Annotated[
     str, Meta(description='an address and a port, like "127.0.0.1:8001" or "[::1]:0"')
 ]
+IngestedEvents = Annotated[
+    tuple[
+        Literal["http-log/log", "rate-limiting-advanced/rate-limit-exceeded", "balancer/health"],
+        ...,
+    ],
+    Meta(
+        description=(
+            "a list of http-log/log, rate-limiting-advanced/rate-limit-exceeded and balancer/health"
+        )
+    ),
+]
 LogLevel = Annotated[
     Literal["debug", "info", "notice", "warn", "error", "crit"],
     Meta(description="debug, info, notice, warn, error or crit"),
@@ -75,6 +88,18 @@ Jail = Annotated[
 ]
 Engine = Annotated[Literal["resty", "jinja2"], Meta(description="resty or jinja2")]
 LambdaSuccess = Annotated[Literal["true", "no_error"], Meta(description="true or no_error")]
+EnforceRbac = Annotated[
+    Literal["off", "on"],
+    Meta(description="off or on (there are no permissions on single entities: no entity, no both)"),
+]
+Token = Annotated[
+    str,
+    Meta(
+        pattern=r"^([!-~]([ -~]*[!-~])?)?$",
+        description="printable ASCII without blanks around it",
+        extra={"secret": True},
+    ),
+]
 LogFormat = Annotated[Literal["auto", "text", "json"], Meta(description="auto, text or json")]
 
 
@@ -102,6 +127,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     cors_origins: Origins = ()  #: web pages from these origins may call the Admin API
     node_name: Name = ""  #: shown by `GET /`; empty stands for the machine's name
 
+    enforce_rbac: EnforceRbac = "off"  #: on: every request needs a token with the permission
+    admin_token: Token = ""  #: of the first super-admin; empty: one is made up and printed once
+
     log_level: LogLevel = "info"  #: this and everything graver is logged
     log_format: LogFormat = "auto"  #: auto: text on a terminal, JSON lines otherwise
 
@@ -109,6 +137,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     ssl_verify_default: Flag = True  #: `config.ssl_verify` of a hook that does not say
 
     allow_unpublished: Flag = False  #: true: events that nobody published may be emitted
+    #: what is stored of the requests that gateways report to `/ingest/kong-http-log`
+    ingest_events: IngestedEvents = (
+        "rate-limiting-advanced/rate-limit-exceeded",
+        "balancer/health",
+    )
     event_hooks_enabled: Flag = True  #: false: events are stored and no hook is performed
     body_limit: Bytes = 1_048_576  #: of a request to the Admin API
     response_cap: Bytes = 65_536  #: of a receiver's answer; what is longer is cut
@@ -152,6 +185,21 @@ def parse_address(text: str) -> Address:
 FIELDS: Mapping[str, msgspec.structs.FieldInfo] = {
     field.name: field for field in msgspec.structs.fields(Settings)
 }
+
+
+def _meta(name: str) -> Meta:
+    """What the setting's type says about itself: the last annotation, which has the description."""
+    return cast(Meta, get_args(FIELDS[name].type)[-1])
+
+
+SECRETS = frozenset(name for name in FIELDS if (_meta(name).extra or {}).get("secret"))
+"""Settings whose values are never shown: not by `GET /`, in no message, in no log."""
+
+
+def public(settings: Settings) -> dict[str, Any]:
+    """All settings but the secrets, ready to be shown."""
+    shown = msgspec.to_builtins(settings)
+    return {name: value for name, value in shown.items() if name not in SECRETS}
 
 
 VARIABLES: Mapping[str, str] = {PREFIX + name.upper(): name for name in FIELDS}
@@ -204,7 +252,8 @@ def load(
             values[each.name] = _converted(each)
         except (ValueError, msgspec.ValidationError):
             expected = _meta(each.name).description
-            problems.append(f"{each.origin}: expected {expected}, got {str(each.value)!r}")
+            got = "" if each.name in SECRETS else f", got {str(each.value)!r}"
+            problems.append(f"{each.origin}: expected {expected}{got}")
     if problems:
         raise SettingsError(problems)
     return Settings(**values)
@@ -250,11 +299,6 @@ def _in_environ(environ: Mapping[str, str], problems: list[str]) -> Iterator[_Gi
 def _unknown(name: str, known: Iterable[str]) -> str:
     nearest = difflib.get_close_matches(name, known, n=1)
     return "no such setting" + (f"; did you mean {nearest[0]}?" if nearest else "")
-
-
-def _meta(name: str) -> Meta:
-    """What the setting's type says about itself: the last annotation, which has the description."""
-    return cast(Meta, get_args(FIELDS[name].type)[-1])
 
 
 def _converted(given: _Given) -> object:

@@ -142,9 +142,14 @@ class Status:
         """The process answers."""
         return Json({"status": "live"})
 
-    async def ready(self, _request: Request) -> Response:
-        """503 with the reasons while writes, configuration or deliveries are impaired."""
+    async def ready(self, request: Request) -> Response:
+        """503 while writes, configuration or deliveries are impaired.
+
+        The reasons are not for everybody.
+        """
         reasons = self.impairments()
+        if reasons and request.scope["state"].get("anonymous"):
+            return Json({"status": "not ready"}, 503)
         if reasons:
             return Json({"status": "not ready", "reasons": reasons}, 503)
         return Json({"status": "ready"})

@@ -25,6 +25,7 @@ Verdict = tuple[Any, Wrong | None]
 _MISSING: Final = "required field missing"
 _EXACT: Final = 2**53 - 1  #: integers beyond are not exact in Lua, nor in JavaScript
 _MAX_DEPTH: Final = 64
+_ANY: Final = Shape(kind="any", nullable=True)
 _NUMBER: Final = re.compile(r"[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]+)?")
 _SURROGATE: Final = re.compile("[\ud800-\udfff]")
 
@@ -71,9 +72,12 @@ def merged(record: Record, old: Mapping[str, Any], new: Mapping[str, Any]) -> di
     variant = record.variant
     for name, value in new.items():
         before = old.get(name)
-        if name not in record.fields or not isinstance(before, dict) or not isinstance(value, dict):
+        if not isinstance(before, dict) or not isinstance(value, dict):
             continue
-        if variant and name == variant.field and result[variant.by] != old[variant.by]:
+        if name not in record.fields:
+            result[name] = _joined(before, value)
+            continue
+        if variant and name == variant.field and result.get(variant.by) != old.get(variant.by):
             continue
         shape = record.field_of(name, result).shape
         if shape.kind == "record":
@@ -146,7 +150,7 @@ def _out_of_bounds(shape: Shape, value: Any) -> str | None:
             return f"value should be between {least:.0f} and {most:.0f}"
     elif shape.kind in ("string", "array", "set") and len(value) < shape.min_length:
         return f"length must be at least {shape.min_length}"
-    return shape.check(value) if shape.check else None
+    return next(filter(None, (check(value) for check in shape.checks)), None)
 
 
 def _string(_shape: Shape, value: Any) -> Verdict:
@@ -215,8 +219,8 @@ def _any_record(shape: Shape, value: Any) -> Verdict:
 
 
 def _record(record: Record, value: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Wrong]]:
-    result: dict[str, Any] = {}
-    wrong: dict[str, Wrong] = {name: "unknown field" for name in value if name not in record.fields}
+    unknown = {name: item for name, item in value.items() if name not in record.fields}
+    result, wrong = _unknown(record, unknown)
     for name in record.fields:
         field = record.field_of(name, value)
         given = value[name] if name in value else field.fresh_default()
@@ -227,6 +231,14 @@ def _record(record: Record, value: Mapping[str, Any]) -> tuple[dict[str, Any], d
         if fault:
             wrong[name] = fault
     return result, wrong
+
+
+def _unknown(record: Record, given: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Wrong]]:
+    """Fields that the record does not know: an open one takes them as they are."""
+    if not record.open:
+        return {}, dict.fromkeys(given, "unknown field")
+    verdicts = {name: _free(_ANY, item) for name, item in given.items()}
+    return dict(given), {name: wrong for name, (_, wrong) in verdicts.items() if wrong}
 
 
 def _reference(_shape: Shape, value: Any) -> Verdict:

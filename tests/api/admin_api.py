@@ -15,6 +15,8 @@ from api.deliveries import DeliveryEndpoints
 from api.emission import Emitter
 from api.events import Events
 from api.front_door import Policy
+from api.ingest import Ingest
+from api.kong_log import FACTS
 from api.sources import SourceEndpoints
 from api.status import About, Status
 from eventstore.log import EventLog
@@ -119,6 +121,7 @@ async def serving(
             [
                 *status.routes(),
                 *Events(log, Emitter(sources.current)).routes(),
+                *Ingest(log, FACTS).routes(),
                 *SourceEndpoints(sources, Admin(log, projections, entities)).routes(),
                 *DeliveryEndpoints(log, deliveries, _hook_exists).routes(),
             ],

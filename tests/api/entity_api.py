@@ -11,15 +11,19 @@ import msgspec
 
 from api.admin import Admin
 from api.app import create_app
-from api.entities import entity_routes
+from api.directory import all_routes
 from api.front_door import Policy
 from api.hooks import hook_routes
 from eventstore.log import EventLog
 from eventstore.records import Kind, RecordedEvent
 from projections.entities import Entities
+from projections.health import Health
 from projections.hooks import Hook
 from projections.runner import Projections
 from projections.tables import DEFAULT_WORKSPACE
+
+NODE = "f0a1c9d2-3d5c-4d0f-9c58-6f6b6f0d1f1e"
+"""The id of the node that serves the endpoints."""
 
 
 class Answer(NamedTuple):
@@ -95,16 +99,16 @@ class EntityApi(NamedTuple):
 
 @asynccontextmanager
 async def serving_entities(directory: Path) -> AsyncIterator[EntityApi]:
-    view, delivery = Entities(), Delivery()
+    view, delivery, health = Entities(), Delivery(), Health()
     async with (
         EventLog.open(directory) as log,
-        Projections.open(log, directory, [view]) as projections,
+        Projections.open(log, directory, [view, health]) as projections,
         anyio.create_task_group() as background,
     ):
         background.start_soon(projections.run)
         admin = Admin(log, projections, view)
         app = create_app(
-            [*hook_routes(admin, delivery.dispatch, delivery.check), *entity_routes(admin)],
+            all_routes(admin, health, NODE, hook_routes(admin, delivery.dispatch, delivery.check)),
             version="1.2.3",
             policy=Policy.of(),
             resolve_workspace=view.workspace,

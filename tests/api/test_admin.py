@@ -11,6 +11,7 @@ import pytest
 from api.admin import Admin, Circumstances
 from api.commands import Decision, Request, decide_create, decide_update
 from api.responses import SchemaViolation, Unavailable
+from api.stamping import Origin
 from eventstore.codec import new_event
 from eventstore.errors import IdentityReused
 from eventstore.events import EntityCreated
@@ -20,7 +21,8 @@ from projections.entities import Entities
 from projections.runner import Projections
 from projections.tables import DEFAULT_WORKSPACE, TABLES
 
-ID = "0fd2319f-4f4f-4f4f-8f8f-0123456789ab"
+ORIGIN = Origin(now=1, seed=bytes(16))
+ID = ORIGIN.identity()
 HERE = Circumstances(workspace=DEFAULT_WORKSPACE)
 
 
@@ -41,7 +43,11 @@ class Stage:
 
 def _sent(args: dict[str, Any]) -> Request:
     return Request(
-        table=TABLES["consumers"], workspace=DEFAULT_WORKSPACE, args=args, now=1, new_id=ID
+        table=TABLES["consumers"],
+        workspace=DEFAULT_WORKSPACE,
+        args=args,
+        origin=ORIGIN,
+        digest=str.upper,
     )
 
 
@@ -75,7 +81,7 @@ async def test_a_decision_that_was_overtaken_is_taken_again(tmp_path: Path) -> N
             return stage.creating(username="ada")()
 
         await stage.log.append(somebody_elses("x"))
-        stored = await stage.admin.write(decide, HERE)
+        stored = await stage.admin.write(decide, HERE, "consumers")
 
         assert stored is not None
         assert (stored.seq, stored.entity["username"]) == (2, "ada")
@@ -97,7 +103,7 @@ async def test_a_writer_that_is_always_overtaken_gives_up(tmp_path: Path) -> Non
         admin = Admin(stage.log, Behind(), stage.view)
 
         with pytest.raises(Unavailable):
-            await admin.write(stage.creating(username="ada"), HERE)
+            await admin.write(stage.creating(username="ada"), HERE, "consumers")
         assert stage.log.head == 1
 
 
@@ -111,9 +117,9 @@ async def test_what_is_examined_is_what_is_stored(tmp_path: Path) -> None:
             if entity["username"] == "bad":
                 raise SchemaViolation({"username": "no"})
 
-        await stage.admin.write(stage.creating(username="ada"), HERE, examine)
+        await stage.admin.write(stage.creating(username="ada"), HERE, "consumers", examine)
         with pytest.raises(SchemaViolation):
-            await stage.admin.write(stage.updating(username="bad"), HERE, examine)
+            await stage.admin.write(stage.updating(username="bad"), HERE, "consumers", examine)
 
         assert [entity["username"] for entity in seen] == ["ada", "bad"]
         assert stage.log.head == 1
@@ -122,15 +128,15 @@ async def test_what_is_examined_is_what_is_stored(tmp_path: Path) -> None:
 async def test_what_changed_since_its_examination_is_examined_again(tmp_path: Path) -> None:
     """Examining takes time; what another writer changes meanwhile does not slip through."""
     async with staged(tmp_path) as stage:
-        await stage.admin.write(stage.creating(username="ada"), HERE)
+        await stage.admin.write(stage.creating(username="ada"), HERE, "consumers")
         seen: list[Any] = []
 
         async def examine(entity: dict[str, Any], workspace: str) -> None:
             seen.append((entity["custom_id"], entity["tags"]))
             if len(seen) == 1:
-                await stage.admin.write(stage.updating(tags=["other"]), HERE)
+                await stage.admin.write(stage.updating(tags=["other"]), HERE, "consumers")
 
-        await stage.admin.write(stage.updating(custom_id="1"), HERE, examine)
+        await stage.admin.write(stage.updating(custom_id="1"), HERE, "consumers", examine)
 
         assert seen == [("1", None), ("1", ["other"])]
 
@@ -144,15 +150,17 @@ async def test_a_repeated_request_is_known_whatever_is_decided_now(tmp_path: Pat
         async def refuse(_entity: dict[str, Any], _workspace: str) -> None:
             raise SchemaViolation({"username": "no"})
 
-        first = await stage.admin.write(stage.creating(username="ada"), keyed)
+        first = await stage.admin.write(stage.creating(username="ada"), keyed, "consumers")
 
-        assert await stage.admin.write(stage.creating(username="ada"), keyed) == first
-        assert await stage.admin.write(stage.updating(foo="refused"), keyed) == first
-        assert await stage.admin.write(stage.updating(tags=["x"]), keyed, refuse) == first
+        assert await stage.admin.write(stage.creating(username="ada"), keyed, "consumers") == first
+        assert await stage.admin.write(stage.updating(foo="refused"), keyed, "consumers") == first
+        assert (
+            await stage.admin.write(stage.updating(tags=["x"]), keyed, "consumers", refuse) == first
+        )
         with pytest.raises(IdentityReused):
-            await stage.admin.write(stage.creating(username="ada"), other)
+            await stage.admin.write(stage.creating(username="ada"), other, "consumers")
         with pytest.raises(IdentityReused):
-            await stage.admin.write(stage.updating(tags=["x"]), other)
+            await stage.admin.write(stage.updating(tags=["x"]), other, "consumers")
         assert stage.log.head == 1
 
 
@@ -161,8 +169,8 @@ async def test_a_cancelled_write_leaves_the_next_one_alone(tmp_path: Path) -> No
     async with staged(tmp_path) as stage:
         with anyio.CancelScope() as scope:
             scope.cancel()
-            await stage.admin.write(stage.creating(username="ada"), HERE)
+            await stage.admin.write(stage.creating(username="ada"), HERE, "consumers")
         with anyio.fail_after(5):
-            stored = await stage.admin.write(stage.creating(username="ada"), HERE)
+            stored = await stage.admin.write(stage.creating(username="ada"), HERE, "consumers")
 
         assert stored is not None

@@ -84,3 +84,11 @@ def test_the_service_never_delivers_to_itself() -> None:
     )
 
     assert made.addresses.own == frozenset({("127.0.0.1", 8001)})
+
+
+def test_functions_never_see_secrets() -> None:
+    """What `kong.configuration` shows is what `GET /` shows."""
+    made = configuration(Settings(admin_token="s3cret"), "1")
+
+    assert "s3cret" not in str(made.jail.profile.configuration)
+    assert "admin_token" not in made.jail.profile.configuration

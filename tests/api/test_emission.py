@@ -8,7 +8,8 @@ import msgspec
 import pytest
 from hypothesis import given, strategies as st
 
-from api.emission import Emitter, caller_id, subject_of
+from api.emission import Emitter
+from api.emitted import caller_id, subject_of
 from api.responses import BadRequest, RequestError, SchemaViolation, UnsupportedMediaType
 from eventstore.records import Kind, NewEvent
 from projections.sources import Definition, Sources, SourceVersion

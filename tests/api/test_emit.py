@@ -51,6 +51,17 @@ def test_lines_and_a_key_of_ones_own() -> None:
     assert arrival.headers["idempotency-key"] == "k-1"
 
 
+def test_a_token_says_who_sends() -> None:
+    """Where RBAC is enforced; a token that no header can hold is refused at once."""
+    with listening("127.0.0.1", 0) as receiver:
+        emit.send(receiver.url, b"{}", token="t0ken")
+        arrival = next(iter(receiver))
+
+    assert arrival.headers["kong-admin-token"] == "t0ken"
+    with pytest.raises(ValueError, match="token must be printable"):
+        emit.send("http://127.0.0.1:9", b"{}", token="a\nb")
+
+
 def test_a_refusal_is_an_answer() -> None:
     """A status other than 2xx is given back, not raised."""
     with listening("127.0.0.1", 0, status=409) as receiver:

@@ -13,6 +13,7 @@ from eventstore.events import (
     HookPaused,
     RequestQueued,
     SourcePublished,
+    TargetHealthSet,
 )
 from tests.spec import fact, recorded
 
@@ -34,6 +35,11 @@ from tests.spec import fact, recorded
             "event_hook_sources/app/paid",
             SourcePublished(source="app", event="paid"),
             {"source": "app", "event": "paid", "definition": None},
+        ),
+        (
+            "target_health/t",
+            TargetHealthSet(upstream="u", health={"a:1": "healthy"}),
+            {"target": "t", "fact": None},
         ),
         ("deliveries/h", HookPaused(), {"hook": "h", "fact": None}),
     ],

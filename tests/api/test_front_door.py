@@ -13,7 +13,7 @@ from starlette.types import Message, Receive, Scope, Send
 
 from api.app import create_app
 from api.front_door import Policy
-from api.responses import Json
+from api.responses import Json, RequestError, Unauthorized
 from api.routing import route
 
 ORIGIN = "https://console.example"
@@ -178,6 +178,29 @@ async def test_a_preflight_lists_methods_and_headers(door: Door) -> None:
     assert response.headers["access-control-allow-origin"] == ORIGIN
     assert response.headers["access-control-allow-methods"] == "GET, HEAD, OPTIONS, POST"
     assert "content-type" in response.headers["access-control-allow-headers"]
+
+
+def refuse_all(_scope: Scope, _headers: Mapping[bytes, bytes]) -> RequestError:
+    return Unauthorized()
+
+
+async def test_a_preflight_needs_no_token() -> None:
+    """A browser sends none with it. The same answer for every path, and for our pages only."""
+    asked = {"origin": ORIGIN, "access-control-request-method": "PUT"}
+    async with Door(guard=refuse_all).client as client:
+        answers = [await client.options(path, headers=asked) for path in ("/things", "/nobody/x")]
+        page = await client.put("/things", headers={"origin": ORIGIN})
+        plain = await client.options("/things")
+        foreign = await client.options(
+            "/things", headers=asked | {"origin": "https://evil.example"}
+        )
+
+    for answer in answers:
+        assert (answer.status_code, answer.content) == (204, b"")
+        assert answer.headers["access-control-allow-origin"] == ORIGIN
+        assert "PUT" in answer.headers["access-control-allow-methods"]
+        assert "kong-admin-token" in answer.headers["access-control-allow-headers"]
+    assert (page.status_code, plain.status_code, foreign.status_code) == (401, 401, 403)
 
 
 async def test_without_configured_origins_nothing_is_said_about_them() -> None:

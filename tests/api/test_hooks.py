@@ -425,3 +425,70 @@ async def test_a_hook_belongs_to_the_workspace_of_its_path(api: EntityApi) -> No
     assert (hidden.status_code, fired.status_code) == (404, 200)
     assert api.delivery.dispatched[0][0].workspace == workspace["id"]
     assert (await api.events())[-1].workspace == workspace["id"]
+
+
+async def test_a_hook_carries_its_version(api: EntityApi) -> None:
+    """`ETag` is the version of its stream: it grows by one with every change."""
+    form = {"source": "crud", "handler": "log"}
+    created = await api.client.post("/event-hooks", data=form)
+    path = f"/event-hooks/{created.json()['id']}"
+
+    shown = await api.client.get(path)
+    head = await api.client.head(path)
+    patched = await api.client.patch(path, json={"snooze": 5})
+    replaced = await api.client.put(path, json=form)
+
+    assert created.headers["etag"] == shown.headers["etag"] == head.headers["etag"] == '"0"'
+    assert (patched.headers["etag"], replaced.headers["etag"]) == ('"1"', '"2"')
+
+
+@pytest.mark.parametrize("method", ["PATCH", "PUT", "DELETE"])
+async def test_a_hook_is_changed_only_as_it_was_seen(api: EntityApi, method: str) -> None:
+    """412 when somebody else was faster, and nothing is stored; with the version it is done."""
+    hook = await create(api, handler="log")
+    path = f"/event-hooks/{hook['id']}"
+    await api.client.patch(path, json={"snooze": 5})
+    body: Any = {} if method == "DELETE" else {"json": {"source": "crud", "handler": "log"}}
+
+    async def request(condition: str) -> Any:
+        return await api.client.request(method, path, headers={"If-Match": condition}, **body)
+
+    stale, listed = await request('"0"'), await request('"0", "7"')
+    weak, garbage = await request('W/"1"'), await request("1")
+    before = len(await api.events())
+    done = await request('"0", "1"')
+
+    assert {answer.status_code for answer in (stale, listed, weak, garbage)} == {412}
+    assert stale.json() == {"message": 'the entity has changed: its version is "1"'}
+    assert before == 2
+    assert done.status_code == (204 if method == "DELETE" else 200)
+
+
+async def test_a_condition_on_what_is_not_there_fails(api: EntityApi) -> None:
+    """`*` stands for any version of what exists."""
+    hook = await create(api, handler="log")
+    path = f"/event-hooks/{hook['id']}"
+    condition = {"If-Match": "*"}
+
+    deleted = await api.client.delete(path, headers=condition)
+    again = await api.client.delete(path, headers=condition)
+    replaced = await api.client.put(
+        path, json={"source": "crud", "handler": "log"}, headers=condition
+    )
+    patched = await api.client.patch(path, json={}, headers=condition)
+
+    assert (deleted.status_code, again.status_code, replaced.status_code) == (204, 412, 412)
+    assert (patched.status_code, patched.json()["code"]) == (404, 6)
+    assert again.json() == {"message": "there is no such entity"}
+
+
+async def test_a_conditional_request_can_be_repeated(api: EntityApi) -> None:
+    """The retry finds the version that it made itself, and is answered as the first time."""
+    hook = await create(api, handler="log")
+    path, headers = f"/event-hooks/{hook['id']}", {"If-Match": '"0"', "Idempotency-Key": "k"}
+
+    first = await api.client.patch(path, json={"snooze": 5}, headers=headers)
+    again = await api.client.patch(path, json={"snooze": 5}, headers=headers)
+
+    assert (first.status_code, again.status_code) == (200, 200)
+    assert (again.json(), again.headers["etag"]) == (first.json(), '"1"')

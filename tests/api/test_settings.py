@@ -5,7 +5,17 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from api.settings import FIELDS, Address, Settings, SettingsError, load, parse_address, read_files
+from api.settings import (
+    FIELDS,
+    SECRETS,
+    Address,
+    Settings,
+    SettingsError,
+    load,
+    parse_address,
+    public,
+    read_files,
+)
 
 
 def problems(
@@ -57,7 +67,7 @@ def test_every_setting_says_what_it_expects(name: str) -> None:
     (problem,) = problems(toml=f"{name} = 2001-01-01")
 
     assert problem.startswith(f"{name} in the settings file: expected ")
-    assert problem.endswith(", got '2001-01-01'")
+    assert problem.endswith(", got '2001-01-01'") is (name not in SECRETS)
 
 
 @pytest.mark.parametrize(
@@ -246,3 +256,35 @@ def test_an_unknown_file_variable_is_an_unknown_setting() -> None:
     environ = read_files({"HOOKTAPE_NODE_NAM_FILE": "/nowhere"})
 
     assert problems(environ=environ)[0].startswith("HOOKTAPE_NODE_NAM_FILE: no such setting")
+
+
+@pytest.mark.parametrize("token", [" kong", "kong ", "a\nb", "schlüssel"])
+def test_a_secret_is_never_repeated(token: str) -> None:
+    """Neither in what is shown of the settings, nor in what is wrong with it."""
+    (problem,) = problems(environ={"HOOKTAPE_ADMIN_TOKEN": token})
+    shown = public(load({}, {"HOOKTAPE_ADMIN_TOKEN": "s3cret"}, None))
+
+    assert problem == ("HOOKTAPE_ADMIN_TOKEN: expected printable ASCII without blanks around it")
+    assert shown.keys() == FIELDS.keys() - {"admin_token"}
+    assert {"admin_token"} == SECRETS
+
+
+def test_kongs_names_of_rbac_are_honoured() -> None:
+    """A container made for Kong has them; our own win."""
+    kongs = {"KONG_ENFORCE_RBAC": "on", "KONG_PASSWORD": "kong"}
+    settings = load({}, kongs, None)
+    ours = load({}, kongs | {"HOOKTAPE_ADMIN_TOKEN": "ours"}, None)
+
+    assert (settings.enforce_rbac, settings.admin_token) == ("on", "kong")
+    assert ours.admin_token == "ours"
+
+
+@pytest.mark.parametrize("mode", ["entity", "both"])
+def test_permissions_on_single_entities_are_refused(mode: str) -> None:
+    """Kong has them and this service has not: better no start than less than was asked for."""
+    (problem,) = problems(environ={"KONG_ENFORCE_RBAC": mode})
+
+    assert problem == (
+        "KONG_ENFORCE_RBAC: expected off or on (there are no permissions on single entities:"
+        f" no entity, no both), got '{mode}'"
+    )

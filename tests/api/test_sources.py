@@ -7,6 +7,32 @@ import pytest
 
 from tests.api.admin_api import Api
 
+CHANGE = {"fields": ["operation", "entity", "old_entity", "schema"]}
+RATE_LIMIT = {
+    "fields": ["consumer", "ip", "service", "rate", "limit", "window"],
+    "unique": ["consumer", "ip", "service"],
+    "description": "Run an event when a rate limit has been exceeded",
+}
+DOCUMENTED = {
+    "crud/consumers": CHANGE,
+    "crud/consumers:create": CHANGE,
+    "crud/consumers:update": CHANGE,
+    "crud/consumers:delete": CHANGE,
+    "dao:crud/create": CHANGE,
+    "dao:crud/update": CHANGE,
+    "dao:crud/delete": CHANGE,
+    "balancer/health": {"fields": ["upstream_id", "ip", "port", "hostname", "health"]},
+    "rate-limiting-advanced/rate-limit-exceeded": RATE_LIMIT,
+    "ai-rate-limiting-advanced/rate-limit-exceeded": RATE_LIMIT,
+    "service-protection/rate-limit-exceeded": RATE_LIMIT,
+    "http-log-enterprise/log": {
+        "fields": ["consumer", "ip", "service", "route"],
+        "unique": ["consumer", "ip", "service"],
+        "description": "Run an event for a request",
+    },
+}
+"""What Kong documents about its sources, key by key."""
+
 PAID = "/event-hooks/sources/app/paid"
 
 
@@ -150,3 +176,23 @@ async def test_a_retry_with_the_key_is_the_first_answer(api: Api) -> None:
     assert other.status_code == 409
     assert api.log.head == 2
     assert (await api.client.get(PAID)).json() == {"data": {"fields": ["b"]}}
+
+
+@pytest.mark.parametrize("path", DOCUMENTED)
+async def test_every_documented_source_is_there(api: Api, path: str) -> None:
+    """With its fields, what is unique, and its description; keys without a value are left out."""
+    source, _, event = path.partition("/")
+    alone = await api.client.get(f"/event-hooks/sources/{path}/")
+    beside = (await api.client.get(f"/event-hooks/sources/{source}/")).json()["data"]
+    whole = (await api.client.get("/event-hooks/sources")).json()["data"]
+
+    assert alone.json() == {"data": DOCUMENTED[path]}
+    assert beside[event] == whole[source][event] == DOCUMENTED[path]
+
+
+@pytest.mark.parametrize("source", ["oas-validation", "validation"])
+async def test_validations_report_what_was_wrong(api: Api, source: str) -> None:
+    """The fields are those of the documented payload; the rest is not documented."""
+    shown = await api.client.get(f"/event-hooks/sources/{source}/validation-failed")
+
+    assert shown.json()["data"]["fields"] == ["consumer", "ip", "service", "err"]

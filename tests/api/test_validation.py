@@ -11,7 +11,7 @@ from hypothesis import given, strategies as st
 from api.responses import SchemaViolation
 from api.validation import inferred, merged, validated
 from projections.stored import restore, store
-from projections.tables import RESERVED, TABLES
+from projections.tables import TABLES
 
 STAMPS = {"id": "0fd2319f-4f4f-4f4f-8f8f-0123456789ab", "created_at": 1, "updated_at": 1}
 UUID = "c57340ab-9fed-40fd-bb7e-1cef8d37c2df"
@@ -67,7 +67,7 @@ def test_all_faults_are_told_at_once() -> None:
         ("services", "port", math.inf, "expected an integer"),
         ("services", "enabled", "true", "expected a boolean"),
         ("services", "enabled", 1, "expected a boolean"),
-        ("services", "protocol", "gopher", "expected one of: grpc, grpcs, http, https, tcp, tls, tls_passthrough, udp"),
+        ("services", "protocol", "gopher", "expected one of: grpc, grpcs, http, https, tcp, tls, tls_passthrough, udp, ws, wss"),
         ("services", "url", 5, "expected a string"),
         ("services", "ca_certificates", [None, UUID], ["required field missing", None]),
         ("services", "ca_certificates", {"a": 1}, "expected an array"),
@@ -80,7 +80,7 @@ def test_all_faults_are_told_at_once() -> None:
         ("routes", "headers", "x", "expected a map"),
         ("routes", "headers", {"a": "b"}, "expected an array"),
         ("routes", "headers", {"a b": ["c"]}, "bad header name 'a b', allowed characters are A-Z, a-z, 0-9, '_', and '-'"),
-        ("routes", "protocols", ["http", "tcp"], "these sets are mutually exclusive: ('http', 'https'), ('tcp', 'tls', 'udp'), ('tls_passthrough'), ('grpc', 'grpcs')"),
+        ("routes", "protocols", ["http", "tcp"], "these sets are mutually exclusive: ('http', 'https'), ('tcp', 'tls', 'udp'), ('tls_passthrough'), ('grpc', 'grpcs'), ('ws', 'wss')"),
         ("upstreams", "healthchecks", [1], "expected a record"),
         ("upstreams", "healthchecks", {"active": {"timeout": "x", "nope": 1}}, {"active": {"timeout": "expected a number", "nope": "unknown field"}}),
         ("upstreams", "healthchecks", {"threshold": 101}, {"threshold": "value should be between 0 and 100"}),
@@ -201,6 +201,27 @@ def test_null_clears_a_default_where_kong_lets_it() -> None:
         ),
         ("routes", {"protocols": [{}], "snis": ["a"]}, {"protocols": ["expected a string"]}),
         (
+            "routes",
+            {"protocols": ["ws"], "methods": ["GET"]},
+            {
+                "@entity": ["must set one of 'hosts', 'headers', 'paths' when 'protocols' is 'ws'"],
+                "methods": "cannot set 'methods' when 'protocols' is 'ws' or 'wss'",
+            },
+        ),
+        (
+            "filter_chains",
+            {"filters": []},
+            {
+                "@entity": ["exactly one of these fields must be non-empty: 'service', 'route'"],
+                "filters": "length must be at least 1",
+            },
+        ),
+        (
+            "keys",
+            {"kid": "1"},
+            {"@entity": ["at least one of these fields must be non-empty: 'jwk', 'pem'"]},
+        ),
+        (
             "upstreams",
             {"name": "a", "hash_on": "header"},
             {
@@ -231,11 +252,6 @@ def test_null_clears_a_default_where_kong_lets_it() -> None:
             "certificates",
             {},
             {"cert": "required field missing", "key": "required field missing"},
-        ),
-        (
-            "workspaces",
-            {"name": "consumers"},
-            {"name": f"must not be one of: {', '.join(sorted(RESERVED))}"},
         ),
     ],
 )  # fmt: skip
