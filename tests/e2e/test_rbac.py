@@ -1,6 +1,7 @@
 """RBAC in a service of its own: how the first super-admin comes in, and who stays out."""
 
 import re
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -156,7 +157,7 @@ async def test_a_teams_hook_fires_for_the_team_alone(tmp_path: Path) -> None:
 
 async def test_events_are_emitted_from_a_shell_with_a_token(tmp_path: Path) -> None:
     """The command reads the token from the environment."""
-    line = " ".join([*COMMAND, "emit", "balancer", "health"])
+    line = shlex.join([*COMMAND, "emit", "balancer", "health"])
     async with serving(tmp_path / "data", enforce_rbac="on", admin_token=TOKEN) as service:
         url = {"HOOKTAPE_URL": service.url}
         with_token = await shell(line, tmp_path, url | {"HOOKTAPE_TOKEN": TOKEN})
