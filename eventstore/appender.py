@@ -7,7 +7,10 @@ and can go away at any time; the batch never notices.
 import asyncio
 import logging
 import sqlite3
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from typing import Concatenate, ParamSpec, TypeVar
+
+import anyio
 
 from eventstore import reading, wal
 from eventstore.append_queue import AppendQueue, Pending
@@ -21,6 +24,9 @@ from eventstore.records import Append, Appended
 from eventstore.writer import Writer, limit_pages
 
 _log = logging.getLogger("hooktape.eventstore")
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
 class Appender:
@@ -39,6 +45,7 @@ class Appender:
         self._writer = writer
         self._in_doubt = False  # nothing was committed yet since the last failure
         self._queue = AppendQueue(options)
+        self._turn = asyncio.Lock()  # whoever has it uses the connection, and recovers it
 
     @classmethod
     async def start(cls, database: Database, digests: Digests, options: LogOptions) -> "Appender":
@@ -59,13 +66,36 @@ class Appender:
         self._max_page_count = max_page_count
         await self._database.run(limit_pages, max_page_count)
 
+    async def maintain(
+        self,
+        function: Callable[Concatenate[sqlite3.Connection, P], T],
+        *args: P.args,
+        **kwargs: P.kwargs,
+    ) -> T:
+        """Run `function(connection, ...)` on the writer's connection, between two batches.
+
+        Keep it short: appends wait meanwhile. Raises LogUnavailable when the log has stopped, and
+        OutcomeUnknown after an I/O error: then look at what the file holds. Cancelling the caller
+        does not stop a function that has begun.
+        """
+        async with self._turn:
+            if self.failure is not None:
+                raise LogUnavailable(self.failure)
+            try:
+                return await self._database.run(function, *args, **kwargs)
+            except sqlite3.Error as error:
+                with anyio.CancelScope(shield=True):
+                    await self._recover(error)
+                raise OutcomeUnknown(f"the log could not be written ({error})") from error
+
     async def run(self) -> None:
         """Commit batch after batch until closed. The WAL is moved into the file between them."""
         while batch := await self._queue.batch():
-            if self.failure is not None:
-                _refuse(batch, LogUnavailable, self.failure)
-            elif await self._commit(batch):
-                await self._checkpoint()
+            async with self._turn:
+                if self.failure is not None:
+                    _refuse(batch, LogUnavailable, self.failure)
+                elif await self._commit(batch):
+                    await self._checkpoint()
 
     async def _commit(self, batch: list[Pending]) -> bool:
         appends = [pending.append for pending in batch]

@@ -41,7 +41,7 @@ def new_event(
     stream: str,
     kind: Kind,
     identity: str | None = None,
-    subject: str | None = None,
+    subject: str | bytes | None = None,
 ) -> NewEvent:
     """The event ready to be appended."""
     name, version, body = encode(event)

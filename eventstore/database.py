@@ -40,6 +40,7 @@ _WRITER_PRAGMAS: Mapping[str, int] = {
     "cache_size": -32 * 1024,  # KiB; a batch must fit, or it spills into the WAL before COMMIT
     "journal_size_limit": WAL_LIMIT,
     "secure_delete": 1,  # what is erased is overwritten
+    "temp_store": 2,  # and its old pages go into no temporary file
     "fullfsync": 1,  # macOS: fsync alone does not reach the disk
 }
 

@@ -9,9 +9,11 @@ LogError
 ├── OutcomeUnknown           the commit failed and may still be on disk: retry with the same key
 ├── LogLocked                another process owns this directory
 ├── LogDiverged              a checkpoint belongs to another or an older log
+├── LogRestored              a back-up, and nobody accepted that deliveries are repeated
 ├── LogDamaged               log.db or keys.db is missing, swapped or not ours
 ├── Truncated                the positions asked for were compacted away
 ├── LogTooNew                written by a newer program
+├── KeyForgotten             an archived body was erased: the key it was sealed with is gone
 └── UnknownEvent             an event type or schema version this program does not know
 """
 
@@ -69,6 +71,10 @@ class LogDiverged(LogError):
     """The log at hand is not the one the checkpoint was taken from, or lost its end."""
 
 
+class LogRestored(LogError):
+    """What was delivered after the back-up was made is not known, and would be delivered again."""
+
+
 class LogDamaged(LogError):
     """log.db and keys.db do not belong together, or one of them is no file of ours."""
 
@@ -83,6 +89,12 @@ class Truncated(LogError):
 
 class LogTooNew(LogError):
     """The file was written by a newer program."""
+
+
+class KeyForgotten(LogError):
+    def __init__(self, seq: int) -> None:
+        super().__init__(f"the key of position {seq} was forgotten: its body was erased")
+        self.seq = seq
 
 
 class UnknownEvent(LogError):

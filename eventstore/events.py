@@ -11,6 +11,11 @@ Streams by type:
     deliveries_cancelled, delivery_skipped,
     request_queued,
     hook_paused, hook_resumed, hook_suspended         deliveries/<hook id>             DELIVERY
+    compaction_started, compaction_abandoned,
+    compaction_finished                               system/compaction                SYSTEM
+    snapshot_part, snapshot_taken                     system/snapshot                  SYSTEM
+    events_erased                                     system/erasures                  SYSTEM
+    repeats_accepted                                  system/restore                   SYSTEM
 
 Matching a hook needs only stream, type, workspace and actor, which outlive the erasure of a body.
 The actor of an event that functions of hooks emitted is `event_hooks/<id>,<id>`: the hooks whose
@@ -28,6 +33,10 @@ SOURCES_PREFIX = "event_hook_sources/"
 HOOKS_PREFIX = "event_hooks/"
 LAMBDA_SOURCE = "lambda"
 """The source of what functions emit."""
+COMPACTION_STREAM = "system/compaction"
+SNAPSHOT_STREAM = "system/snapshot"
+ERASURE_STREAM = "system/erasures"
+RESTORE_STREAM = "system/restore"
 
 
 class EntityCreated(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -100,7 +109,11 @@ class DeliveryFailed(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tr
 
 
 class DeliveryParked(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """Given up for now. Holds its own copy of what was to be sent."""
+    """Given up for now. Holds its own copy of what was to be sent.
+
+    `copy_of`: nothing happened, this only takes the place of the fact at that position, which is
+    about to be compacted away; `at_us` is when it was given up.
+    """
 
     seq: int
     event_id: str
@@ -111,6 +124,8 @@ class DeliveryParked(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tr
     data: msgspec.Raw
     purpose: Purpose = ""
     status: int | None = None
+    copy_of: int | None = None
+    at_us: int | None = None
 
 
 class DeliveryResent(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -199,6 +214,89 @@ class HookResumed(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     skip_to: int | None = None
 
 
+class CompactionStarted(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Positions `first` to `floor` - 1 are to go. `id` names this compaction in what follows."""
+
+    id: str
+    first: int
+    floor: int
+
+
+class SnapshotPart(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Some items of one section of a state, by key. Secrets are among them: it is never shown."""
+
+    id: str
+    section: str
+    items: dict[str, msgspec.Raw]
+
+
+class SnapshotTaken(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """The `parts` events right before this one hold the state after everything below `floor`.
+
+    `sections` are the versions of the shapes that the items have; `digest` is over all items.
+    """
+
+    id: str
+    floor: int
+    parts: int
+    items: int
+    sections: dict[str, int]
+    digest: str
+
+
+class Segment(msgspec.Struct, frozen=True, array_like=True):
+    """An archived file: its name, the positions in it, its size in bytes and its SHA-256."""
+
+    name: str
+    first: int
+    last: int
+    size: int
+    digest: str
+
+
+class CompactionFinished(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """`count` events below `floor` are gone from the log; they are in the `segments`."""
+
+    id: str
+    floor: int
+    count: int
+    snapshot: int
+    segments: list[Segment] = []
+
+
+class CompactionAbandoned(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Nothing was truncated, and why."""
+
+    id: str
+    reason: str
+
+
+Erasable = Literal["event", "subject", "workspace"]
+
+
+class EventsErased(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """The bodies of `count` events are gone: those in `runs`, first and last of each.
+
+    `key` is the event's id, the keyed digest of the subject in hex digits, or the workspace's id.
+    What an archive holds of them, or of all of that subject or workspace, is unreadable. `streams`
+    are those of the emitted events among them, and of changes of entities `<table>/`. `reason`
+    stays for good: nothing personal.
+    """
+
+    what: Erasable
+    key: str
+    reason: str
+    runs: list[tuple[int, int]]
+    count: int
+    streams: list[str] = []
+
+
+class RepeatsAccepted(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Deliveries go on after `restored`, although some may be repeated."""
+
+    restored: str
+
+
 Event = (
     EntityCreated
     | EntityUpdated
@@ -216,6 +314,13 @@ Event = (
     | HookPaused
     | HookSuspended
     | HookResumed
+    | CompactionStarted
+    | SnapshotPart
+    | SnapshotTaken
+    | CompactionFinished
+    | CompactionAbandoned
+    | EventsErased
+    | RepeatsAccepted
 )
 
 EVENT_TYPES: dict[str, type[Event]] = {
@@ -235,4 +340,11 @@ EVENT_TYPES: dict[str, type[Event]] = {
     "hook_paused": HookPaused,
     "hook_suspended": HookSuspended,
     "hook_resumed": HookResumed,
+    "compaction_started": CompactionStarted,
+    "compaction_abandoned": CompactionAbandoned,
+    "compaction_finished": CompactionFinished,
+    "snapshot_part": SnapshotPart,
+    "snapshot_taken": SnapshotTaken,
+    "events_erased": EventsErased,
+    "repeats_accepted": RepeatsAccepted,
 }

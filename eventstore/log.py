@@ -1,7 +1,7 @@
 """The event log: one file, one writer, readers at any position."""
 
 import asyncio
-from collections.abc import AsyncIterator, Collection, Iterable
+from collections.abc import AsyncIterator, Callable, Collection, Iterable
 from contextlib import AsyncExitStack, asynccontextmanager
 from itertools import cycle
 from pathlib import Path
@@ -11,16 +11,20 @@ from uuid import UUID
 import anyio
 import anyio.to_thread
 
-from eventstore import lock, reading, schema
+from eventstore import lock, reading, schema, truncation, wal
 from eventstore.appender import Appender
 from eventstore.batch import mark_request
+from eventstore.codec import new_event
 from eventstore.database import Database
+from eventstore.eraser import Eraser
 from eventstore.errors import IdentityReused, LogDiverged, Truncated
+from eventstore.events import RESTORE_STREAM, RepeatsAccepted
 from eventstore.keys import Digests, unlock
 from eventstore.options import DEFAULTS, LogOptions
 from eventstore.records import Append, Appended, Checkpoint, Idempotency, Kind, RecordedEvent
 
 _READERS = 2
+_SETTLE_TRIES = 3
 
 
 class EventLog:
@@ -34,13 +38,20 @@ class EventLog:
     def __init__(
         self,
         log_id: str,
+        path: Path,
         first: int,
+        snapshot: int | None,
         digests: Digests,
         appender: Appender,
         readers: Iterable[Database],
+        eraser: Eraser,
     ) -> None:
         self.log_id = log_id
+        self.path = path  #: of log.db, for readers with a connection of their own
         self.first = first  #: the lowest position that can be read
+        self.snapshot = snapshot  #: where the state of what was truncated is, see snapshots.py
+        self.restored: str | None = None  #: what of, while nobody accepted repeated deliveries
+        self.eraser = eraser  #: takes bodies away
         self._digests = digests
         self._appender = appender
         self._readers = cycle(readers)
@@ -51,7 +62,8 @@ class EventLog:
         """Open the log in `directory`, made if need be.
 
         At the end: no new appends, the queue is finished, files are closed, and the lock is let go.
-        Raises LogLocked, LogTooNew and LogDamaged.
+        What an interrupted erasure left is finished first. Raises LogLocked, LogTooNew,
+        LogDamaged, and LogUnavailable when somebody reads a WAL that is to be emptied.
         """
         async with AsyncExitStack() as stack:
             with anyio.CancelScope(shield=True):
@@ -65,14 +77,19 @@ class EventLog:
             )
             log_id, digests = await database.run(unlock, directory / "keys.db")
             first = await database.run(reading.first)
+            snapshot = await database.run(reading.snapshot)
             appender = await Appender.start(database, digests, options)
             readers = [
                 await stack.enter_async_context(Database.open(path, readonly=True))
                 for _ in range(_READERS)
             ]
             writing = asyncio.create_task(appender.run(), name="event log writer")
+            eraser = Eraser(appender, path, log_id, digests)
             try:
-                yield cls(log_id, first, digests, appender, readers)
+                await eraser.complete()
+                log = cls(log_id, path, first, snapshot, digests, appender, readers, eraser)
+                log.restored = await database.run(reading.restored)
+                yield log
             finally:
                 appender.close()
                 with anyio.CancelScope(shield=True):
@@ -130,13 +147,18 @@ class EventLog:
         self._refuse_truncated(after)
         if after >= self.head:
             return []
-        return await self._reader.run(reading.page, after, self.head, limit, kinds)
+        page = await self._reader.run(reading.page, after, self.head, limit, kinds)
+        self._refuse_truncated(after)  # perhaps while it was read
+        return page
 
     async def read_stream(
         self, stream: str, *, after: int = -1, limit: int = 1000
     ) -> list[RecordedEvent]:
-        """A page of one stream's events of any kind but EMITTED, after a version, in order."""
-        return await self._reader.run(reading.stream_page, stream, after, limit)
+        """A page of one stream's events of any kind but EMITTED, after a version, in order.
+
+        What was truncated is not there: a first version above `after` + 1 tells.
+        """
+        return await self._reader.run(reading.stream_page, stream, after, self.first, limit)
 
     async def find(self, event_id: UUID) -> RecordedEvent | None:
         """The event with this id, if it is in the log."""
@@ -157,7 +179,7 @@ class EventLog:
 
     async def checkpoint(self, seq: int) -> Checkpoint:
         """Proof of having read the log up to `seq`. Raises ValueError if nothing is there."""
-        leaf = await self._leaf(seq)
+        leaf = await self._leaf(seq) if seq != self.first - 1 else b""
         if leaf is None:
             raise ValueError(f"there is no event at position {seq}")
         return Checkpoint(self.log_id, seq, leaf)
@@ -174,10 +196,58 @@ class EventLog:
         if checkpoint.seq == self.first - 1:
             return  # either nothing was read, or what was read last is gone: nothing to compare
         leaf = await self._leaf(checkpoint.seq)
+        self._refuse_truncated(checkpoint.seq)
         if leaf is None:
             raise LogDiverged(f"the log ends at {self.head}, before position {checkpoint.seq}")
         if leaf != checkpoint.leaf:
             raise LogDiverged(f"another event is at position {checkpoint.seq} than was read there")
+
+    async def truncate_before(
+        self,
+        floor: int,
+        *,
+        snapshot: int | None = None,
+        progress: Callable[[int], None] = lambda _: None,
+    ) -> None:
+        """Forget everything below `floor`, and give its room back. `progress(n)`: n rows more.
+
+        Whoever reads below it gets Truncated from the first moment on. The events go in chunks,
+        between appends. Interrupted, it is finished by calling it again with the same or a higher
+        floor. What is above, streams' versions and known identities stay as they are.
+        `snapshot` is where a rebuild finds the state of what is gone. Nothing here checks who still
+        needs it: see compaction.py. Raises ValueError if not even one event would be left, and
+        what `append` raises.
+        """
+        await self._appender.maintain(truncation.decide, floor, snapshot)
+        self.first = max(self.first, floor)
+        self.snapshot = self.snapshot if snapshot is None else snapshot
+        while gone := await self._appender.maintain(truncation.delete):
+            progress(gone)
+        while await self._appender.maintain(truncation.reclaim):
+            pass
+        await self._settle()
+
+    async def replace_snapshot(self, position: int) -> None:
+        """From now on a rebuild starts from another snapshot of the same floor."""
+        await self._appender.maintain(truncation.decide, self.first, position)
+        self.snapshot = position
+
+    async def _settle(self) -> None:
+        """Readers leave the WAL after each page; only a foreign one could be in it for longer."""
+        for _ in range(_SETTLE_TRIES):
+            if await self._appender.maintain(wal.empty):
+                return
+
+    async def accept_repeats(self) -> None:
+        """Take the mark of a restored log away, and say so in it. Nothing happens without one."""
+        if self.restored is None:
+            return
+        body = RepeatsAccepted(restored=self.restored)
+        name = f"accepted\0{self.restored}"
+        event = new_event(body, stream=RESTORE_STREAM, kind=Kind.SYSTEM, identity=name)
+        await self.append(Append(events=(event,)))
+        await self._appender.maintain(reading.accept_restored)
+        self.restored = None
 
     async def limit(self, max_page_count: int) -> None:
         """Let log.db grow to so many pages of 4096 bytes from now on, but never below its size.
@@ -189,6 +259,10 @@ class EventLog:
     def digest(self, text: str) -> bytes:
         """A keyed 16-byte digest, the same for the life of the log, useless to others."""
         return self._digests.text(text)
+
+    def subject(self, text: str) -> bytes:
+        """The digest under which events about this person are stored."""
+        return self._digests.subject(text)
 
     @property
     def _reader(self) -> Database:

@@ -76,9 +76,9 @@ def _unpacked(*row: Any) -> RecordedEvent:
 
 
 def stream_page(
-    connection: sqlite3.Connection, stream: str, after: int, limit: int
+    connection: sqlite3.Connection, stream: str, after: int, first: int, limit: int
 ) -> list[RecordedEvent]:
-    return _events(connection.execute(schema.READ_STREAM, (stream, after, limit)))
+    return _events(connection.execute(schema.READ_STREAM, (stream, after, first, limit)))
 
 
 def _events(cursor: sqlite3.Cursor) -> list[RecordedEvent]:
@@ -99,8 +99,8 @@ def find(
     low, high = first, head
     while low < high:
         middle = (low + high) // 2
-        (found,) = connection.execute(schema.EVENT_ID_AT, (middle,)).fetchone()
-        if found < event_id:
+        row = connection.execute(schema.EVENT_ID_AT, (middle,)).fetchone()
+        if row is None or row[0] < event_id:  # None: it was truncated just now
             low = middle + 1
         else:
             high = middle
@@ -123,3 +123,26 @@ def identity(connection: sqlite3.Connection, digest: bytes) -> Identity | None:
 def first(connection: sqlite3.Connection) -> int:
     """The lowest position that was not truncated."""
     return int(connection.execute(schema.META, ("truncated_to",)).fetchone()[0]) + 1
+
+
+def snapshot(connection: sqlite3.Connection) -> int | None:
+    """The position of the snapshot that holds what was truncated; None when nothing was."""
+    row = connection.execute(schema.META, ("snapshot",)).fetchone()
+    return None if row is None else int(row[0])
+
+
+def restored(connection: sqlite3.Connection) -> str | None:
+    """The mark that a restore left."""
+    row = connection.execute(schema.META, ("restored",)).fetchone()
+    return None if row is None else str(row[0])
+
+
+def accept_restored(connection: sqlite3.Connection) -> None:
+    """Take the mark away. For the writer."""
+    connection.execute("DELETE FROM meta WHERE key = 'restored'")
+
+
+def time_at(connection: sqlite3.Connection, seq: int) -> int | None:
+    """The log's time of an event, in microseconds; None when it is not there."""
+    row = connection.execute(schema.TIME_AT, (seq,)).fetchone()
+    return None if row is None else int(row[0])

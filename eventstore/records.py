@@ -30,7 +30,8 @@ class NewEvent(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     body: bytes  #: JSON; the only part that can be erased, so secrets and personal data live here
     schema_version: int = 1
     identity: str | None = None  #: the caller's own id with its scope; stored only as a digest
-    subject: str | None = None  #: the person this is about; stored only as a keyed digest
+    #: the person this is about, stored only as a keyed digest; or that digest, if it is known
+    subject: str | bytes | None = None
 
 
 class Idempotency(msgspec.Struct, frozen=True, gc=False):
@@ -49,11 +50,14 @@ class Append(msgspec.Struct, frozen=True, kw_only=True):
     `expect` maps streams to the version they must have (`NO_STREAM`: must not exist).
     `config_since` demands that no CONFIG event was stored after that position.
     Both are checked by the writer, inside the transaction; idempotency is checked before them.
+    `erase` are runs of positions, first and last, whose bodies go in the same transaction: only
+    with the one event that says so (see eraser.py).
     """
 
     events: tuple[NewEvent, ...]
     expect: dict[str, int] = {}
     config_since: int | None = None
+    erase: tuple[tuple[int, int], ...] | None = None
     idempotency: Idempotency | None = None
     workspace: str = ""
     actor: str | None = None

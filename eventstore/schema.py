@@ -118,7 +118,9 @@ def read_rare_kinds(count: int) -> str:
     return " UNION ALL ".join([_READ_ONE_KIND] * count) + " ORDER BY seq LIMIT ?"
 
 
-READ_STREAM = _EVENTS + "stream = ? AND version > ? AND kind <> 1 ORDER BY version LIMIT ?"
+READ_STREAM = (
+    _EVENTS + "stream = ? AND version > ? AND seq >= ? AND kind <> 1 ORDER BY version LIMIT ?"
+)
 
 EVENT_AT = _EVENTS + "seq = ?"
 EVENT_ID_AT = "SELECT event_id FROM event WHERE seq = ?"
@@ -129,6 +131,57 @@ STREAM_VERSIONS = "SELECT name, version FROM stream WHERE name"
 IDENTITIES = "SELECT digest, request, first, count FROM identity WHERE digest"
 META = "SELECT value FROM meta WHERE key = ?"
 SET_META = "INSERT INTO meta VALUES (?, ?)"
+PUT_META = "INSERT OR REPLACE INTO meta VALUES (?, ?)"
+MOVE_META = "UPDATE meta SET value = max(value, ?) WHERE key = ?"
+
+DELETE_TRUNCATED = (
+    "DELETE FROM event WHERE seq IN (SELECT seq FROM event"
+    " WHERE seq <= (SELECT value FROM meta WHERE key = 'truncated_to') ORDER BY seq LIMIT ?)"
+)
+
+COPIES = ("delivery_failed", "delivery_parked", "delivery_skipped", "request_queued")
+"""Types whose body tells of another event, which they name in `seq`: they are erased with it."""
+
+_ERASABLE = f"(kind < 2 OR (kind = 2 AND type IN {COPIES})) AND seq <= ?"
+"""Neither the log's own events nor receipts and orders: they say nothing of what happened."""
+
+_FOUND = (
+    "seq, length(body), CASE kind WHEN 0 THEN substr(stream, 1, instr(stream, '/'))"
+    " WHEN 1 THEN stream ELSE '' END"
+)
+
+CHOSEN = {
+    what: f"SELECT {_FOUND} FROM event WHERE {column} = ? AND {_ERASABLE}"  # noqa: S608
+    for what, column in {"event": "seq", "subject": "subject", "workspace": "workspace"}.items()
+}
+CHOSEN["event"] += " AND (kind < 2 OR type = 'request_queued')"
+"""What is to be erased, and whether it was: the size of its body. No copy goes by itself: what it
+was copied for would be made again.
+"""
+
+BODIES = (
+    f"SELECT {_FOUND} FROM event"  # noqa: S608
+    f" WHERE seq BETWEEN ? AND ? AND body IS NOT NULL AND {_ERASABLE}"
+)
+COPIES_AFTER = (
+    "SELECT seq, length(body), '', json_extract(CAST(body AS TEXT), '$.seq') FROM event"  # noqa: S608
+    f" WHERE kind = 2 AND kind <> 1 AND type IN {COPIES} AND seq > ? AND seq <= ?"
+    " AND body IS NOT NULL ORDER BY seq"
+)
+STREAM_AFTER = _EVENTS + "stream = ? AND seq > ? AND kind <> 1 ORDER BY version"
+ERASE = (
+    "UPDATE event SET salt = NULL, body = NULL"
+    " WHERE seq BETWEEN ? AND ? AND (kind <> 3 OR type = 'snapshot_part') AND body IS NOT NULL"
+)
+MARK_ERASING = "INSERT INTO meta VALUES ('erasing', ?) ON CONFLICT(key) DO NOTHING"
+UNMARK_ERASING = "DELETE FROM meta WHERE key = 'erasing'"
+
+TIME_AT = "SELECT time_us FROM event WHERE seq = ?"
+FIRST_OF_KIND = "SELECT min(seq) FROM event WHERE kind = ? AND kind <> 1 AND seq >= ?"
+FIRST_EMITTED = "SELECT seq FROM event WHERE kind = 1 AND seq >= ? ORDER BY seq LIMIT 1"
+SYSTEM_EVENTS = "SELECT count(*) FROM event WHERE kind = 3 AND kind <> 1 AND seq >= ? AND seq < ?"
+WEIGHT = "SELECT total(length(body)) FROM event WHERE seq >= ? AND seq < ?"
+"""Reads no body: its length is in the row's header."""
 
 EVENT_WIDTH = 17
 INSERT_EVENT = "INSERT INTO event"

@@ -45,7 +45,7 @@ def seal(rows: Sequence[Row], time_us: int, leaf: bytes, wall_us: int, digests: 
             append.workspace,
             append.actor,
             append.request_id,
-            None if event.subject is None else digests.subject(event.subject),
+            digests.subject(event.subject) if isinstance(event.subject, str) else event.subject,
         )
         digest = body_digest(salt, event.body)
         leaf = leaf_hash(envelope(columns), digest)

@@ -19,15 +19,15 @@ def checkpoint(connection: sqlite3.Connection, limit: int = WAL_LIMIT) -> None:
     try:
         _, pages, _ = connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
         if pages * PAGE_SIZE > limit:
-            _truncate(connection)
+            empty(connection)
     except sqlite3.Error as error:
         if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_FULL:
             raise
         _log.warning("the WAL cannot be moved into the file: %s", error)
 
 
-def _truncate(connection: sqlite3.Connection) -> None:
-    """Empty a WAL that goes on growing because some reader is always in it.
+def empty(connection: sqlite3.Connection) -> bool:
+    """Move the whole WAL into the file and cut it to nothing; False while some reader is in it.
 
     It waits for readers, while appends wait for it, so not for long.
     """
@@ -37,3 +37,4 @@ def _truncate(connection: sqlite3.Connection) -> None:
     connection.execute(f"PRAGMA busy_timeout = {patience}")
     if busy:
         _log.warning("a reader keeps the WAL from being emptied, it has %d pages", pages)
+    return not busy

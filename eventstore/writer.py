@@ -7,7 +7,7 @@ log's end holds from one commit to the next.
 import sqlite3
 from collections.abc import Mapping, Sequence
 
-from eventstore import schema, statements
+from eventstore import erasing, schema, statements
 from eventstore.batch import Answer, Batch, Identity, Marked, mark
 from eventstore.database import PAGE_SIZE
 from eventstore.errors import LogUnavailable
@@ -106,6 +106,9 @@ class Writer:
             for value in (digest, known.content, known.first, known.length)
         ]
         statements.insert(connection, schema.INSERT_IDENTITY, 4, identities)
+        for row in batch.rows:
+            if row.append.erase is not None:
+                erasing.erase(connection, row.seq, row.append.erase)
         connection.execute("COMMIT")
         self._advance(batch, sealed)
 

@@ -121,4 +121,6 @@ def _twice(events: Iterable[RecordedEvent]) -> Iterable[RecordedEvent]:
 def _kind(stream: str) -> Kind:
     if stream.startswith(EMITTED_PREFIX):
         return Kind.EMITTED
+    if stream.startswith("system/"):
+        return Kind.SYSTEM
     return Kind.DELIVERY if stream.startswith(DELIVERIES_PREFIX) else Kind.CONFIG

@@ -81,6 +81,16 @@ def test_every_event_has_a_type_name_and_the_other_way_round() -> None:
     assert {path.name.partition(".")[0] for path in GOLDEN.iterdir()} == set(EVENT_TYPES)
 
 
+def test_every_version_there_was_has_its_step_and_its_golden_file() -> None:
+    """A shape that was ever stored can be lifted, step by step, and a file proves it."""
+    versions = {name: VERSIONS.get(name, 1) for name in EVENT_TYPES}
+    every = {(name, n) for name, current in versions.items() for n in range(1, current + 1)}
+    golden = [path.name.split(".") for path in GOLDEN.iterdir()]
+
+    assert {(name, int(version)) for name, version, _ in golden} == every
+    assert set(UPCASTS) == {(name, n) for name, n in every if n < versions[name]}
+
+
 @pytest.mark.parametrize("path", sorted(GOLDEN.glob("*.json")), ids=lambda path: path.stem)
 def test_stored_shapes_stay_readable(path: Path) -> None:
     """Each golden file is a body as a released version stored it; it decodes to all it holds."""

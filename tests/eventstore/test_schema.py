@@ -63,7 +63,7 @@ def plan(connection: sqlite3.Connection, sql: str, parameters: int) -> list[str]
         ),
         (
             schema.READ_STREAM,
-            3,
+            4,
             ["SEARCH event USING INDEX event_stream (stream=? AND version>?)"],
         ),
         (schema.EVENT_AT, 1, ["SEARCH event USING INTEGER PRIMARY KEY (rowid=?)"]),
