@@ -43,11 +43,12 @@ class Fact(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def evolve(event: RecordedEvent) -> dict[str, Fact]:
-    """The keys under which `event` is looked up; nothing for other kinds and erased bodies."""
+    """The keys under which `event` is looked up; nothing for other kinds, erased bodies
+    and mere copies of facts."""
     if event.kind != Kind.DELIVERY:
         return {}
     body = decode(event)
-    if body is None:
+    if body is None or (isinstance(body, DeliveryParked) and body.copy_of is not None):
         return {}
     hook_id = event.stream.removeprefix(DELIVERIES_PREFIX)
     # Through JSON, because the copy of a parked delivery is JSON already.
@@ -62,8 +63,23 @@ def evolve(event: RecordedEvent) -> dict[str, Fact]:
         fact, body={name: value for name, value in public.items() if not isinstance(value, list)}
     )
     for seq in _concerned(body):
-        items[f"{hook_id}/event/{seq:020d}/{event.seq:020d}"] = alone
+        items[_concerning(hook_id, seq, event.seq)] = alone
     return items
+
+
+def erase(event: RecordedEvent, fact: Fact | None) -> dict[str, None]:
+    """The keys that go when a body that told of one event is gone. Receipts are never erased."""
+    if fact is None:
+        return {}
+    hook_id = event.stream.removeprefix(DELIVERIES_PREFIX)
+    keys = [f"{hook_id}/fact/{event.seq:020d}"]
+    if "seq" in fact.body:
+        keys.append(_concerning(hook_id, fact.body["seq"], event.seq))
+    return dict.fromkeys(keys)
+
+
+def _concerning(hook_id: str, seq: int, position: int) -> str:
+    return f"{hook_id}/event/{seq:020d}/{position:020d}"
 
 
 def _concerned(body: Event) -> Iterable[int]:
@@ -94,6 +110,12 @@ class Deliveries:
 
     def evolve(self, event: RecordedEvent) -> dict[str, Fact]:
         return evolve(event)
+
+    def key(self, event: RecordedEvent) -> str:
+        return f"{event.stream.removeprefix(DELIVERIES_PREFIX)}/fact/{event.seq:020d}"
+
+    def erase(self, event: RecordedEvent, found: Fact | None) -> dict[str, None]:
+        return erase(event, found)
 
     def apply(self, changes: Changes) -> None:
         """Nothing to do: lookups read the database."""

@@ -110,6 +110,13 @@ class Entities:
     def evolve(self, event: RecordedEvent) -> dict[str, Entity | None]:
         return evolve(event)
 
+    def key(self, event: RecordedEvent) -> str:
+        return event.stream
+
+    def erase(self, event: RecordedEvent, found: object) -> dict[str, Entity | None]:
+        row = self._items.get(event.stream)
+        return evolve(event) if row is not None and row.seq == event.seq else {}
+
     def apply(self, changes: Changes) -> None:
         self.revision += 1
         for stream, new in changes.items():

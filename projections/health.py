@@ -13,16 +13,24 @@ from .model import Changes
 _TARGETS = "targets/"
 
 
-class TargetHealth(msgspec.Struct, frozen=True):
-    """`healthy` or `unhealthy` by address, which is `<ip or host>:<port>`."""
+class Told(msgspec.Struct, frozen=True, array_like=True):
+    """`healthy` or `unhealthy`, and the position of the event that said so."""
 
-    addresses: dict[str, str]
+    health: str
+    position: int
+
+
+class TargetHealth(msgspec.Struct, frozen=True):
+    """What was told by address, which is `<ip or host>:<port>`."""
+
+    told: dict[str, Told]
 
 
 def evolve(items: Mapping[str, TargetHealth], event: RecordedEvent) -> Changes:
-    """The health of the target that `event` is about, by its id; None when it is gone.
+    """The health of the target that `event` is about, by its id; None when nothing is known.
 
-    With an erased body everything said before still holds.
+    What was told in a body that is erased may have been about any address: so nothing that was told
+    before it still holds.
     """
     if event.kind != Kind.CONFIG:
         return {}
@@ -34,9 +42,22 @@ def evolve(items: Mapping[str, TargetHealth], event: RecordedEvent) -> Changes:
     target = event.stream.removeprefix(HEALTH_PREFIX)
     body = decode(event)
     if not isinstance(body, TargetHealthSet):
+        return erase(items, event)
+    known = items[target].told if target in items else {}
+    new = {address: Told(health, event.seq) for address, health in body.health.items()}
+    return {target: TargetHealth(known | new)}
+
+
+def erase(items: Mapping[str, TargetHealth], event: RecordedEvent) -> Changes:
+    """What is left of a target's health when the body of `event` is gone: what was told later."""
+    target = event.stream.removeprefix(HEALTH_PREFIX)
+    if not event.stream.startswith(HEALTH_PREFIX) or target not in items:
         return {}
-    known = items[target].addresses if target in items else {}
-    return {target: TargetHealth(known | body.health)}
+    told = items[target].told
+    later = {address: each for address, each in told.items() if each.position > event.seq}
+    if later == told:
+        return {}
+    return {target: TargetHealth(later) if later else None}
 
 
 class Health:
@@ -53,6 +74,12 @@ class Health:
     def evolve(self, event: RecordedEvent) -> Changes:
         return evolve(self._items, event)
 
+    def key(self, event: RecordedEvent) -> str:
+        return event.stream.removeprefix(HEALTH_PREFIX)
+
+    def erase(self, event: RecordedEvent, found: object) -> Changes:
+        return erase(self._items, event)
+
     def apply(self, changes: Changes) -> None:
         for target, health in changes.items():
             if health is None:
@@ -63,7 +90,7 @@ class Health:
     def clear(self) -> None:
         self._items.clear()
 
-    def of(self, target: str) -> Mapping[str, str]:
+    def of(self, target: str) -> dict[str, str]:
         """The health of a target's addresses; empty as long as nobody said anything."""
         known = self._items.get(target)
-        return {} if known is None else known.addresses
+        return {} if known is None else {at: told.health for at, told in known.told.items()}

@@ -14,7 +14,7 @@ from eventstore.events import HOOKS_PREFIX, EntityCreated, EntityUpdated
 from eventstore.records import Kind, RecordedEvent
 
 from .fields import EXTENSION
-from .model import Changes
+from .model import Changes, floor
 from .stored import reveal
 from .typedefs import Headers, HttpMethod, HttpUrl, Secret
 
@@ -150,11 +150,14 @@ History = list[HookVersion]
 """All versions of one hook, oldest first. Ranges do not overlap; a deletion leaves a gap."""
 
 
-def evolve(items: Mapping[str, History], event: RecordedEvent) -> dict[str, History]:
+def evolve(items: Mapping[str, History], event: RecordedEvent) -> Mapping[str, History | None]:
     """The history of the hook that `event` changes, or nothing.
 
     An erased body ends the version in force, as a deletion does: the configuration is gone.
+    A compaction takes away the versions that no event from its floor on can meet.
     """
+    if event.type == "compaction_finished":
+        return trim(items, floor(event))
     if event.kind != Kind.CONFIG or not event.stream.startswith(HOOKS_PREFIX):
         return {}
     hook_id = event.stream.removeprefix(HOOKS_PREFIX)
@@ -167,6 +170,35 @@ def evolve(items: Mapping[str, History], event: RecordedEvent) -> dict[str, Hist
             return {hook_id: [*_ended(history, event.seq), HookVersion(event.seq, None, hook)]}
         case _:
             return {hook_id: _ended(history, event.seq)} if history else {}
+
+
+def erase(items: Mapping[str, History], event: RecordedEvent) -> Mapping[str, History | None]:
+    """The history without the version that `event` made, as if it had been erased when folded."""
+    hook_id = event.stream.removeprefix(HOOKS_PREFIX)
+    history = items.get(hook_id, [])
+    if event.kind != Kind.CONFIG or not event.stream.startswith(HOOKS_PREFIX):
+        return {}
+    left = [each for each in history if each.hook.version != event.version]
+    return {hook_id: left or None} if len(left) < len(history) else {}
+
+
+def trim(items: Mapping[str, History], floor: int) -> dict[str, History | None]:
+    """The histories of which less is needed for events from `floor` on; None for nothing at all.
+
+    What is left begins when the hook was made: `over_until` stays what it was.
+    """
+    trimmed: dict[str, History | None] = {}
+    for hook_id, history in items.items():
+        gone = sum(version.until is not None and version.until < floor for version in history)
+        if gone == len(history):
+            trimmed[hook_id] = None
+        elif gone:
+            born = history[gone].since
+            for version in reversed(history[:gone]):
+                born = version.since if version.until == born else born
+            oldest = msgspec.structs.replace(history[gone], since=born)
+            trimmed[hook_id] = [oldest, *history[gone + 1 :]]
+    return trimmed
 
 
 def _ended(history: History, seq: int) -> History:
@@ -196,11 +228,23 @@ class Hooks:
         # What is in force after `_changed_at`; dropped by every change.
         self._latest: dict[Subscription, tuple[Hook, ...]] = {}
 
-    def evolve(self, event: RecordedEvent) -> dict[str, History]:
+    def evolve(self, event: RecordedEvent) -> Mapping[str, History | None]:
         return evolve(self._items, event)
+
+    def key(self, event: RecordedEvent) -> str:
+        return event.stream.removeprefix(HOOKS_PREFIX)
+
+    def erase(self, event: RecordedEvent, found: object) -> Mapping[str, History | None]:
+        return erase(self._items, event)
 
     def apply(self, changes: Changes) -> None:
         for hook_id, history in changes.items():
+            # Those that stay keep their place, so that a hook's matches come in the same order.
+            for subscription in _subscriptions(self.history(hook_id)) - _subscriptions(history):
+                self._subscribed[subscription].pop(hook_id, None)
+            if history is None:
+                self._items.pop(hook_id, None)
+                continue
             self._items[hook_id] = history
             for version in history:
                 subscription = (version.hook.source, version.hook.event)
@@ -268,7 +312,7 @@ class Hooks:
         return history[-1].hook.workspace if history else ""
 
     def known(self) -> list[str]:
-        """The ids of all hooks there ever were."""
+        """The ids of all hooks there ever were, but for those that went with a compaction."""
         return list(self._items)
 
     def all(self) -> list[Hook]:
@@ -278,6 +322,10 @@ class Hooks:
     def _as_of(self, subscription: Subscription, seq: int) -> tuple[Hook, ...]:
         found = (_version_at(h, seq) for h in self._subscribed.get(subscription, {}).values())
         return tuple(hook for hook in found if hook and (hook.source, hook.event) == subscription)
+
+
+def _subscriptions(history: History | None) -> set[Subscription]:
+    return {(version.hook.source, version.hook.event) for version in history or ()}
 
 
 def _version_at(history: History, seq: int) -> Hook | None:

@@ -18,12 +18,18 @@ import anyio
 import anyio.to_thread
 import msgspec
 
+from eventstore import snapshots, wal
+from eventstore.codec import decode
 from eventstore.database import Database
-from eventstore.errors import LogDamaged, LogDiverged, LogTooNew
+from eventstore.erased import folded
+from eventstore.errors import LogDamaged, LogDiverged, LogTooNew, Truncated
+from eventstore.events import EventsErased
 from eventstore.log import EventLog
-from eventstore.records import Checkpoint, Kind
+from eventstore.plans import Hold
+from eventstore.records import Checkpoint, Kind, RecordedEvent
 
-from .model import ReadModel
+from . import view
+from .model import ReadModel, floor
 
 _logger = logging.getLogger("hooktape.projections")
 
@@ -39,34 +45,6 @@ _AUTOCHECKPOINT_PAGES: Final = 1000
 # What says that a file is of no use. The log has everything that is in there.
 _UNUSABLE: Final = (sqlite3.DatabaseError, LogDamaged, LogTooNew, msgspec.DecodeError)
 
-SCHEMA: Final = (
-    """
-    CREATE TABLE item (
-      model TEXT NOT NULL,
-      key   TEXT NOT NULL,
-      value BLOB NOT NULL,
-      PRIMARY KEY (model, key)
-    ) STRICT, WITHOUT ROWID;
-    CREATE TABLE checkpoint (
-      id     INTEGER PRIMARY KEY CHECK (id = 0),
-      log_id TEXT NOT NULL,
-      seq    INTEGER NOT NULL,
-      leaf   BLOB NOT NULL,
-      models TEXT NOT NULL  -- names and versions the items were made by
-    ) STRICT;
-    """,
-)
-
-_READ_ITEMS = "SELECT key, value FROM item WHERE model = ? ORDER BY key"
-_READ_CHECKPOINT = "SELECT log_id, seq, leaf, models FROM checkpoint"
-_PUT_ITEM = "INSERT OR REPLACE INTO item (model, key, value) VALUES (?, ?, ?)"
-_DELETE_ITEM = "DELETE FROM item WHERE model = ? AND key = ?"
-_PUT_CHECKPOINT = "INSERT OR REPLACE INTO checkpoint VALUES (0, ?, ?, ?, ?)"
-_RANGE = "SELECT value FROM item WHERE model = ? AND key >= ? AND key < ? ORDER BY key LIMIT ?"
-_RANGE_BACK = (
-    "SELECT value FROM item WHERE model = ? AND key >= ? AND key < ? ORDER BY key DESC LIMIT ?"
-)
-
 
 class Projections:
     """The runner. `position`: every event up to here that can change a model has been applied."""
@@ -80,6 +58,8 @@ class Projections:
         self._moved = anyio.Event()
         # Changed items not yet in view.db.
         self._unsaved: dict[tuple[str, str], bytes | None] = {}
+        self._folding = anyio.Lock()
+        self._overwritten = False  # and the WAL may hold what was
 
     @classmethod
     @asynccontextmanager
@@ -96,7 +76,7 @@ class Projections:
                     raise
                 _logger.warning("view.db cannot be used and is made anew: %s", error)
                 await stack.aclose()
-                await anyio.to_thread.run_sync(_discard, directory)
+                await anyio.to_thread.run_sync(view.discard, directory)
                 projections = await cls._load(stack, log, path, models)
             await projections._catch_up()
             yield projections
@@ -104,11 +84,25 @@ class Projections:
     async def run(self) -> None:
         """Follow the log until cancelled."""
         while True:
-            with anyio.move_on_after(_RETRY_SAVE if self._unsaved else None):
+            with anyio.move_on_after(_RETRY_SAVE if self._unsaved or self._overwritten else None):
                 await self._log.wait(self.position)
                 with anyio.move_on_after(_LAG):
                     await self._log.wait_config(self.position)
             await self._catch_up()
+
+    async def holds(self) -> list[Hold]:
+        """What is not folded by now is needed."""
+        await self._catch_up()
+        return [Hold(self.position + 1, "the projections")]
+
+    async def ready(self, floor: int) -> None:
+        """Make view.db remember how far it is, so that the next start needs nothing below.
+
+        Raises sqlite3.OperationalError while the disk is full.
+        """
+        await self.wait_applied(floor - 1)
+        async with self._folding:
+            await self._store()
 
     async def wait_applied(self, seq: int) -> None:
         """Return once the event at `seq` has been applied."""
@@ -116,7 +110,9 @@ class Projections:
             await self._moved.wait()
 
     async def wait_stored(self, seq: int) -> None:
-        """Return once `lookup` finds what the event at `seq` changed."""
+        """Return once `lookup` finds what the event at `seq` changed, and view.db has nothing of
+        what it erased.
+        """
         while self._stored < seq:
             await self._moved.wait()
 
@@ -124,8 +120,8 @@ class Projections:
         self, model: ReadModel, start: str, end: str, *, limit: int, reverse: bool = False
     ) -> list[Any]:
         """Stored items with start <= key < end, in key order."""
-        query = _RANGE_BACK if reverse else _RANGE
-        rows = await self._database.run(_select, query, (model.name, start, end, limit))
+        query = view.RANGE_BACK if reverse else view.RANGE
+        rows = await self._database.run(view.select, query, (model.name, start, end, limit))
         return [msgspec.json.decode(value, type=model.item) for (value,) in rows]
 
     @classmethod
@@ -135,11 +131,12 @@ class Projections:
         """Take over the snapshot, or an empty one when it does not fit the log or the models."""
         opening = Database.open(
             path,
-            migrations=SCHEMA,
+            migrations=view.SCHEMA,
             synchronous="NORMAL",
             autocheckpoint_pages=_AUTOCHECKPOINT_PAGES,
         )
         projections = cls(log, await stack.enter_async_context(opening), models)
+        await projections._database.run(wal.empty)  # of what a killed process may have left there
         if await projections._fits():
             await projections._take_over()
         else:
@@ -147,12 +144,12 @@ class Projections:
         return projections
 
     async def _fits(self) -> bool:
-        row = await self._database.run(_read_checkpoint)
+        row = await self._database.run(view.read_checkpoint)
         if row is None or row[3] != self._signature():
             return False
         try:
             await self._log.verify(Checkpoint(row[0], row[1], row[2]))
-        except LogDiverged as error:
+        except (LogDiverged, Truncated) as error:
             _logger.warning("view.db does not belong to this log and is rebuilt: %s", error)
             return False
         self.position = row[1]
@@ -161,28 +158,56 @@ class Projections:
     async def _take_over(self) -> None:
         for model in self._models:
             if model.resident:
-                rows = await self._database.run(_select, _READ_ITEMS, (model.name,))
+                rows = await self._database.run(view.select, view.READ_ITEMS, (model.name,))
                 decoder: msgspec.json.Decoder[Any] = msgspec.json.Decoder(model.item)
                 model.clear()
                 model.apply({key: decoder.decode(value) for key, value in rows})
 
     async def _forget(self) -> None:
-        await self._database.transact(_clear)
+        await self._database.transact(view.clear)
         for model in self._models:
             model.clear()
-        self.position = self._log.first - 1
+        self.position = 0
+        snapshot = await snapshots.latest(self._log)
+        if snapshot is not None:
+            for model in self._models:
+                if model.resident:
+                    self._fold(model, view.restored(model, snapshot.state))
+            self.position = snapshot.floor - 1
 
     async def _catch_up(self) -> None:
-        while self.position < self._log.head:
-            head = self._log.head
-            page = await self._log.read(self.position, limit=_PAGE, kinds=_FOLDED)
-            for event in page:
-                for model in self._models:
-                    self._fold(model, model.evolve(event))
-            self.position = page[-1].seq if page else head
-            self._announce()
+        async with self._folding:
+            while self.position < self._log.head:
+                head = self._log.head
+                page = await self._log.read(self.position, limit=_PAGE, kinds=_FOLDED)
+                for event in page:
+                    for model in self._models:
+                        self._fold(model, model.evolve(event))
+                    if event.type == "compaction_finished":
+                        await self._drop_facts(floor(event))
+                    elif event.type == "events_erased":
+                        await self._erase(event)
+                self.position = page[-1].seq if page else head
+                self._announce()
+                await self._save()
             await self._save()
-        await self._save()
+
+    async def _erase(self, record: RecordedEvent) -> None:
+        """What was folded from bodies that are gone becomes what a rebuild would make of them."""
+        body = decode(record)
+        if not isinstance(body, EventsErased):
+            return
+        self._overwritten = True
+        async for event in folded(self._log, body):
+            for model in self._models:
+                found = None if model.resident else await self._item(model, model.key(event))
+                self._fold(model, model.erase(event, found))
+
+    async def _item(self, model: ReadModel, key: str) -> Any:
+        value = self._unsaved.get((model.name, key), b"")
+        if value == b"":
+            value = await self._database.run(view.select_one, model.name, key)
+        return None if value is None else msgspec.json.decode(value, type=model.item)
 
     def _fold(self, model: ReadModel, changes: Any) -> None:
         if not changes:
@@ -194,54 +219,43 @@ class Projections:
     async def _save(self) -> None:
         """Write the snapshot; what a full disk does not take is kept for the next time."""
         position = self.position
-        if self._unsaved:
-            checkpoint = await self._log.checkpoint(position)
-            puts = [(m, k, v) for (m, k), v in self._unsaved.items() if v is not None]
-            deletes = [key for key, value in self._unsaved.items() if value is None]
+        if self._unsaved or self._overwritten:
             try:
-                await self._database.transact(_store, puts, deletes, checkpoint, self._signature())
+                await self._store()
+                if self._overwritten:
+                    self._overwritten = not await self._database.run(wal.empty)
             except sqlite3.OperationalError as error:
                 _logger.warning("view.db cannot be written now: %s", error)
                 return
-            self._unsaved.clear()
+        if self._overwritten:
+            return
         self._stored = position
         self._announce()
+
+    async def _store(self) -> None:
+        if self.position == self._log.first - 1:
+            return  # a snapshot and nothing after it: made again as easily
+        checkpoint = await self._log.checkpoint(self.position)
+        puts = [(m, k, v) for (m, k), v in self._unsaved.items() if v is not None]
+        deletes = [key for key, value in self._unsaved.items() if value is None]
+        await self._database.transact(view.store, puts, deletes, checkpoint, self._signature())
+        self._unsaved.clear()
+
+    async def _drop_facts(self, floor: int) -> None:
+        """A rebuild would not find what is below the floor, so the live file forgets it too."""
+        for model in self._models:
+            if model.resident:
+                continue
+            for (name, key), value in list(self._unsaved.items()):
+                if name == model.name and value and msgspec.json.decode(value)["position"] < floor:
+                    del self._unsaved[name, key]
+            after = ""
+            while after != view.LAST_KEY:
+                after = await self._database.transact(view.delete_below, model.name, after, floor)
 
     def _announce(self) -> None:
         self._moved.set()
         self._moved = anyio.Event()
 
     def _signature(self) -> str:
-        return " ".join(f"{model.name}:{model.version}" for model in self._models)
-
-
-def _discard(directory: Path) -> None:
-    for leftover in directory.glob("view.db*"):
-        leftover.unlink()
-
-
-def _read_checkpoint(connection: sqlite3.Connection) -> tuple[str, int, bytes, str] | None:
-    row: tuple[str, int, bytes, str] | None = connection.execute(_READ_CHECKPOINT).fetchone()
-    return row
-
-
-def _select(connection: sqlite3.Connection, query: str, values: tuple[Any, ...]) -> list[Any]:
-    return connection.execute(query, values).fetchall()
-
-
-def _clear(connection: sqlite3.Connection) -> None:
-    connection.execute("DELETE FROM item")
-    connection.execute("DELETE FROM checkpoint")
-
-
-def _store(
-    connection: sqlite3.Connection,
-    puts: Sequence[tuple[str, str, bytes]],
-    deletes: Sequence[tuple[str, str]],
-    checkpoint: Checkpoint,
-    signature: str,
-) -> None:
-    connection.executemany(_PUT_ITEM, puts)
-    connection.executemany(_DELETE_ITEM, deletes)
-    values = (checkpoint.log_id, checkpoint.seq, checkpoint.leaf, signature)
-    connection.execute(_PUT_CHECKPOINT, values)
+        return view.signature(self._models)

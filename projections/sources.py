@@ -11,7 +11,7 @@ from eventstore.codec import decode
 from eventstore.events import SOURCES_PREFIX, SourcePublished
 from eventstore.records import Kind, RecordedEvent
 
-from .model import Changes
+from .model import Changes, floor
 
 RESERVED = frozenset({"crud", "dao:crud", "kong:event_hooks", "lambda"})
 """Sources whose events only this service makes."""
@@ -80,7 +80,10 @@ def evolve(items: Mapping[str, Versions], event: RecordedEvent) -> dict[str, Ver
     """The versions of the definition that `event` adds to, by `<source>/<event>`; or nothing.
 
     With an erased body the event stays published, and nothing more is known about it.
+    A compaction takes away the versions that no event from its floor on can meet.
     """
+    if event.type == "compaction_finished":
+        return trim(items, floor(event))
     if event.kind != Kind.CONFIG or not event.stream.startswith(SOURCES_PREFIX):
         return {}
     key = event.stream.removeprefix(SOURCES_PREFIX)
@@ -100,6 +103,27 @@ def evolve(items: Mapping[str, Versions], event: RecordedEvent) -> dict[str, Ver
     return {key: [*versions, SourceVersion(event.seq, definition)]}
 
 
+def erase(items: Mapping[str, Versions], event: RecordedEvent) -> dict[str, Versions]:
+    """The versions with nothing known about the one that `event` published."""
+    if event.kind != Kind.CONFIG or not event.stream.startswith(SOURCES_PREFIX):
+        return {}
+    key = event.stream.removeprefix(SOURCES_PREFIX)
+    versions = items.get(key, [])
+    unknown = SourceVersion(event.seq, Definition())
+    changed = [unknown if each.since == event.seq else each for each in versions]
+    return {key: changed} if changed != versions else {}
+
+
+def trim(items: Mapping[str, Versions], floor: int) -> dict[str, Versions]:
+    """The definitions of which less is needed for events from `floor` on."""
+    trimmed = {}
+    for key, versions in items.items():
+        gone = sum(later.since < floor for later in versions[1:])
+        if gone:
+            trimmed[key] = versions[gone:]
+    return trimmed
+
+
 class Sources:
     """The catalogue in memory: built-in definitions first, then the published ones."""
 
@@ -114,6 +138,12 @@ class Sources:
 
     def evolve(self, event: RecordedEvent) -> dict[str, Versions]:
         return evolve(self._items, event)
+
+    def key(self, event: RecordedEvent) -> str:
+        return event.stream.removeprefix(SOURCES_PREFIX)
+
+    def erase(self, event: RecordedEvent, found: object) -> dict[str, Versions]:
+        return erase(self._items, event)
 
     def apply(self, changes: Changes) -> None:
         self._items.update(changes)

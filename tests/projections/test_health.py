@@ -3,8 +3,8 @@
 from typing import Literal
 
 from eventstore.events import EntityCreated, EntityDeleted, TargetHealthSet
-from projections.health import Health, TargetHealth
-from tests.spec import Fact, fact, given
+from projections.health import Health, TargetHealth, Told
+from tests.spec import Fact, fact, given, recorded
 
 TARGET = "t1"
 
@@ -19,7 +19,7 @@ def test_the_last_word_about_an_address_counts() -> None:
     health = (
         given(Health, said("healthy", "a:1", "b:1"))
         .when(said("unhealthy", "a:1"))
-        .then({TARGET: TargetHealth({"a:1": "unhealthy", "b:1": "healthy"})})
+        .then({TARGET: TargetHealth({"a:1": Told("unhealthy", 2), "b:1": Told("healthy", 1)})})
     )
 
     assert health.of(TARGET) == {"a:1": "unhealthy", "b:1": "healthy"}
@@ -35,11 +35,31 @@ def test_a_deleted_target_is_forgotten() -> None:
     given(Health, gone).when(made).then({})
 
 
-def test_an_erased_statement_says_nothing() -> None:
-    """What was said before still holds."""
-    given(Health, said("healthy", "a:1")).when(said("unhealthy", "a:1", erased=True)).then(
-        {TARGET: TargetHealth({"a:1": "healthy"})}
+def test_an_erased_statement_may_have_been_about_any_address() -> None:
+    """Nothing said before it still holds; what is said after it does."""
+    first, gone = said("healthy", "a:1", "b:1"), said("unhealthy", "a:1", erased=True)
+
+    given(Health, first).when(gone).then({})
+    given(Health, first, gone).when(said("healthy", "c:1")).then(
+        {TARGET: TargetHealth({"c:1": Told("healthy", 3)})}
     )
+
+
+def test_an_erasure_leaves_what_a_rebuild_would() -> None:
+    """What was said after the erased statement, whatever was said by it."""
+    facts = [said("healthy", "a:1", "b:1"), said("unhealthy", "a:1"), said("healthy", "c:1")]
+    events = recorded(facts)
+    live, rebuilt = Health(), Health()
+    for event in events:
+        live.apply(live.evolve(event))
+    erased = recorded([facts[0], facts[1]._replace(erased=True), facts[2]])
+    live.apply(live.erase(erased[1], None))
+    for event in erased:
+        rebuilt.apply(rebuilt.evolve(event))
+
+    assert live.of(TARGET) == rebuilt.of(TARGET) == {"c:1": "healthy"}
+    assert live.key(events[0]) == TARGET
+    assert live.erase(events[0], None) == {}
 
 
 def test_other_events_say_nothing_about_targets() -> None:
@@ -50,5 +70,5 @@ def test_other_events_say_nothing_about_targets() -> None:
     ]
 
     given(Health, said("healthy", "a:1")).when(*others).then(
-        {TARGET: TargetHealth({"a:1": "healthy"})}
+        {TARGET: TargetHealth({"a:1": Told("healthy", 1)})}
     )

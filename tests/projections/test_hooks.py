@@ -7,7 +7,13 @@ import pytest
 from hypothesis import given
 from hypothesis.strategies import DrawFn, composite, integers, lists, sampled_from
 
-from eventstore.events import EntityCreated, EntityDeleted, EntityUpdated, EventEmitted
+from eventstore.events import (
+    CompactionFinished,
+    EntityCreated,
+    EntityDeleted,
+    EntityUpdated,
+    EventEmitted,
+)
 from projections.hooks import Hook, Hooks, HookVersion, announced
 from projections.tables import DEFAULT_WORKSPACE
 from tests.spec import Fact, fact, given as given_facts, recorded
@@ -229,3 +235,49 @@ def test_who_was_in_force_has_one_answer(
     assert [rebuilt.over_until(hook_id) for hook_id in IDS] == [
         live.over_until(hook_id) for hook_id in IDS
     ]
+
+
+def compacted(floor: int) -> Fact:
+    finished = CompactionFinished(id="c", floor=floor, count=floor - 1, snapshot=floor)
+    return fact("system/compaction", finished)
+
+
+def test_a_compaction_takes_away_what_no_event_left_can_meet() -> None:
+    """Versions that ended below the floor, and hooks that were gone by then."""
+    hooks = after(
+        made("changed"),
+        made("deleted"),
+        deleted("deleted"),
+        changed("changed", event="f"),
+        EMITTED,
+        changed("changed", event="g"),
+        compacted(6),
+    )
+
+    assert hooks.known() == ["changed"]
+    assert [
+        (version.since, version.until, version.hook.event) for version in hooks.history("changed")
+    ] == [(1, 6, "f"), (6, None, "g")]
+    assert hooks.in_force("s", "e", 3) == ()
+    assert hooks.history("deleted") == []
+
+
+def in_force(hooks: Hooks, seq: int) -> list[Hook]:
+    return sorted(hooks.in_force("s", "e", seq), key=lambda hook: hook.id)
+
+
+@given(
+    lists(sampled_from([made(), changed(), deleted(), OTHER, made("other")]), max_size=12),
+    integers(1, 14),
+)
+def test_from_the_floor_on_nothing_changes(facts: list[Fact], floor: int) -> None:
+    """Which versions are in force, and up to where nothing concerns a hook that is there."""
+    before, now = after(*facts), after(*facts, compacted(floor))
+
+    for hook_id in ("h", "other"):
+        for seq in range(floor, len(facts) + 3):
+            assert now.as_of(hook_id, seq - 1) == before.as_of(hook_id, seq - 1)
+            assert in_force(now, seq) == in_force(before, seq)
+        if before.current(hook_id) is not None:
+            assert now.over_until(hook_id) == before.over_until(hook_id)
+        assert now.current(hook_id) == before.current(hook_id)

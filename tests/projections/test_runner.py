@@ -8,9 +8,10 @@ from pathlib import Path
 import anyio
 import pytest
 
-from eventstore import Append, EventLog, Kind, NewEvent, RecordedEvent
+from eventstore import Append, EventLog, Kind, LogError, NewEvent, RecordedEvent, snapshots
 from eventstore.codec import new_event
-from eventstore.events import EntityCreated, HookPaused
+from eventstore.events import CompactionFinished, EntityCreated, HookPaused
+from eventstore.snapshots import State
 from projections.deliveries import Deliveries
 from projections.hooks import Hooks
 from projections.model import ReadModel
@@ -282,3 +283,82 @@ def _hurry(connection: sqlite3.Connection) -> None:
 def _tamper(directory: Path, statement: str) -> None:
     with closing(sqlite3.connect(directory / "view.db")) as connection, connection:
         connection.execute(statement)
+
+
+def versioned(hooks: int) -> State:
+    item = b'[[1,null,{"id":"a","workspace":"w","version":0,"source":"s","event":"e"'
+    item += b',"handler":"log","on_change":false,"snooze":null,"created_at":1,"updated_at":1'
+    item += b',"config":{}}]]'
+    return State({"hooks": hooks}, {"hooks": {"a": item}})
+
+
+async def compacted(log: EventLog, state: State) -> None:
+    """A log that begins above 1, with a snapshot of what is gone."""
+    floor = log.head + 1
+    position = await append(log, *snapshots.events("c", floor, state))
+    await log.truncate_before(floor, snapshot=position)
+
+
+async def test_a_rebuild_starts_from_the_snapshot(log: CountingLog, tmp_path: Path) -> None:
+    """Where the events are gone, their state is in the log; what follows is folded on."""
+    await append(log, made("a"), emitted({}))
+    await compacted(log, versioned(Hooks.version))
+    await append(log, made("b"))
+    hooks = Hooks()
+    async with folded(log, tmp_path, hooks):
+        assert sorted(hooks.known()) == ["a", "b"]
+        assert [version.since for version in hooks.history("a")] == [1]
+
+
+async def test_an_old_view_is_made_anew(
+    log: CountingLog, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """One that was restored from before the floor could not go on."""
+    await append(log, made("a"))
+    async with folded(log, tmp_path, Hooks()):
+        pass
+    await append(log, made("lost"), emitted({}))
+    await compacted(log, versioned(Hooks.version))
+    hooks = Hooks()
+    async with folded(log, tmp_path, hooks):
+        assert hooks.known() == ["a"]
+
+    assert "compacted away" in caplog.text
+
+
+async def test_a_snapshot_of_another_version_is_no_guess(log: CountingLog, tmp_path: Path) -> None:
+    """The way out is named: the archive has the events themselves."""
+    await append(log, made("a"))
+    await compacted(log, versioned(Hooks.version))
+    with pytest.raises(LogError, match="hooktape rebuild --from zero"):
+        async with folded(log, tmp_path, NewerHooks()):
+            pass
+
+
+async def test_old_facts_go_with_a_compaction(log: CountingLog, tmp_path: Path) -> None:
+    """As a rebuild would not find them; from memory and from the file."""
+    deliveries = Deliveries()
+    async with folded(log, tmp_path, Hooks(), deliveries) as projections:
+        await append(log, *[said("a")] * 5)
+        await projections.wait_stored(log.head)
+        finished = CompactionFinished(id="c", floor=4, count=3, snapshot=1)
+        system = new_event(finished, stream="system/compaction", kind=Kind.SYSTEM)
+        await projections.wait_stored(await append(log, said("a"), system))
+
+        assert await facts(projections, deliveries, "a") == [4, 5, 6]
+
+
+async def test_view_db_is_written_up_to_where_it_is_needed(
+    log: CountingLog, tmp_path: Path
+) -> None:
+    """Though nothing changed: then the next start needs nothing older."""
+    async with folded(log, tmp_path, Hooks()) as projections:
+        await append(log, made("a"), *[emitted({})] * 10)
+        (hold,) = await projections.holds()
+        assert hold.position == log.head + 1
+        await projections.ready(log.head)
+    before = log.given
+    async with folded(log, tmp_path, Hooks()):
+        pass
+
+    assert log.given == before

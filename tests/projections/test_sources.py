@@ -1,8 +1,13 @@
 """The catalogue of events."""
 
-from eventstore.events import SOURCES_PREFIX, EntityCreated, SourcePublished
+from eventstore.events import (
+    SOURCES_PREFIX,
+    CompactionFinished,
+    EntityCreated,
+    SourcePublished,
+)
 from projections.sources import Definition, Sources, SourceVersion
-from tests.spec import Fact, fact, given
+from tests.spec import Fact, fact, given, recorded
 
 
 def sources() -> Sources:
@@ -108,6 +113,23 @@ def test_own_events_stand_beside_the_built_in_ones() -> None:
     model.apply({"balancer/drained": [SourceVersion(1, Definition())]})
 
     assert set(model.all()["balancer"]) == {"health", "drained"}
+
+
+def test_a_compaction_takes_away_what_no_event_left_can_meet() -> None:
+    """Definitions that were replaced below the floor; the one in force at it stays."""
+    finished = CompactionFinished(id="c", floor=4, count=3, snapshot=9)
+    versions = [published("s", "e", description=text) for text in ("one", "two", "three", "four")]
+    before, now = Sources([]), Sources([])
+    for event in recorded([*versions, fact("system/compaction", finished)]):
+        if event.type != "compaction_finished":
+            before.apply(before.evolve(event))
+        now.apply(now.evolve(event))
+
+    assert [now.as_of("s", "e", seq) for seq in range(4, 7)] == [
+        before.as_of("s", "e", seq) for seq in range(4, 7)
+    ]
+    assert now.current("s", "e") == before.current("s", "e")
+    assert now.as_of("s", "e", 2) is None
 
 
 def test_what_a_gateway_reports_is_published() -> None:
