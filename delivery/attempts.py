@@ -19,6 +19,7 @@ from projections.hooks import Hook, Hooks
 
 from . import cloudevents
 from .admission import Admission, Place
+from .copies import read_back
 from .crew import Crew
 from .ledger import UNFLUSHED, Ledger
 from .matching import Match, emitters, match_hook, names, payload
@@ -136,11 +137,12 @@ class Attempts:
     ) -> None:
         ok, settled = None, False
         try:
-            if event is None:
-                (event,) = await self._log.read(item[0] - 1, limit=1)
             hook = self._hooks.current(outbox.hook_id)
             # A deleted hook's deliveries are cancelled when the live lane gets to its deletion.
             if hook is not None:
+                if event is None:
+                    copy = outbox.open[item].copy if item in outbox.open else 0
+                    event, m = await read_back(self._log, item, copy, hook)
                 m = m or match_hook(event, self._hooks, outbox.hook_id, item[1])
                 source, name = (m.source, m.event) if m is not None else names(event)[0]
                 outcome = await self._try(outbox, item, event, m, hook)
@@ -175,6 +177,8 @@ class Attempts:
         if data is None:
             return Outcome(ok=False, reason="the event was erased", retryable=False)
         opened = outbox.open.get(item)
+        if opened is None:  # while its event was read
+            return Outcome(ok=False, reason="the delivery was cancelled", retryable=False)
         event_id = event.id
         delivery = Delivery(
             id=delivery_id(hook.id, event_id, item[1]),
@@ -185,8 +189,9 @@ class Attempts:
             event=m.event,
             data=data,
             time_us=event.time_us,
-            attempt=opened.attempt + 1 if opened else 1,
+            attempt=opened.attempt + 1,
             purpose=item[1],
+            subject=event.subject,
             emitters=emitters(event),
             origin=cloudevents.origin(event, hook),
         )

@@ -19,6 +19,7 @@ from projections.sources import Sources
 
 from .attempts import Attempts
 from .decisions import Decisions
+from .erasures import Erasures, record_of
 from .ledger import Ledger
 from .matching import Match, match, match_hook, purposes
 from .orders import Orders
@@ -47,6 +48,7 @@ class Consumer:
         receipts: Receipts,
         attempts: Attempts,
         lanes: TaskGroup,
+        erasures: Erasures,
     ) -> None:
         self._log = log
         self._projections = projections
@@ -54,6 +56,7 @@ class Consumer:
         self._ledger = ledger
         self._attempts = attempts
         self._lanes = lanes
+        self._erasures = erasures
         self._pages = Pages(log)
         self._decisions = Decisions(ledger, attempts, sources, log.digest)
         self._orders = Orders(log, hooks, ledger, receipts, self._catch_up)
@@ -78,8 +81,11 @@ class Consumer:
 
     async def _decide_page(self, page: list[RecordedEvent]) -> None:
         turn = 0
-        for event in page:
+        for event in map(self._erasures.stripped, page):
             await self._orders.prepare(event)
+            if erased := record_of(event):
+                await self._projections.wait_applied(event.seq)
+                await self._erasures.obey(event.seq, erased, self._ledger)
             # No await from here to the end: a position stands for events decided whole.
             matches = match(event, self._hooks)
             for m in matches:
@@ -125,6 +131,9 @@ class Consumer:
 
     async def _decide_lane(self, event: RecordedEvent, outbox: Outbox) -> bool:
         """Decide once there is a place; False when the lane stopped, was moved or ends here."""
+        event = self._erasures.stripped(event)
+        if erased := record_of(event):
+            self._erasures.forget(event.seq, erased, outbox)
         for m in self._matches(event, outbox.hook_id):
             while self._is_next(event, outbox) and not self._decisions.decide(event, m, outbox):
                 await outbox.until_woken()

@@ -5,6 +5,7 @@ or a rebuild obeys them too.
 """
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, Final
 
 import anyio
@@ -26,6 +27,7 @@ from projections.runner import Projections
 
 from .explain import explain_hook, in_words
 from .outcome import delivery_id as name_delivery
+from .past import Past
 from .service import DeliveryService
 from .state import Item, Open, Parked
 
@@ -85,14 +87,19 @@ class DeliveryControl:
         }
 
     async def explain(self, event: RecordedEvent) -> list[dict[str, Any]]:
-        """For every hook there ever was: what became of `event`, and why."""
+        """For every hook there ever was: what became of `event`, and why.
+
+        Of an event that was compacted away, from the archive; that takes as long as reading it.
+        """
         await self._up_to_date()
+        hooks, lookup = self._hooks, self._lookup
+        if event.seq < self._log.first:
+            past = await Past.read(self._log, event.seq)
+            hooks, lookup = past.hooks, partial(past.lookup, self._lookup)
         return [
             entry
-            for hook_id in self._hooks.known()
-            for entry in await explain_hook(
-                event, hook_id, self._hooks, self._service.ledger, self._lookup
-            )
+            for hook_id in hooks.known()
+            for entry in await explain_hook(event, hook_id, hooks, self._service.ledger, lookup)
         ]
 
     async def parked(self, hook_id: str, after: int, size: int) -> list[dict[str, Any]]:

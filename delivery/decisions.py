@@ -44,7 +44,7 @@ class Decisions:
         What is known or settled already, because `state.db` was lost, only folds the memory.
         """
         item = (event.seq, m.purpose)
-        rule = self._rule(event, m)
+        rule = rule_for(event, m, self._sources, self._digest)
         reason = decide(outbox.memory, rule) if rule is not None else None
         if event.seq <= outbox.progress.settled or outbox.knows(item):
             if reason is None and not outbox.skips(event.seq):
@@ -82,26 +82,29 @@ class Decisions:
             outbox.remembered(remember(outbox.memory, rule))
             self._ledger.touch(outbox)
 
-    def _rule(self, event: RecordedEvent, m: Match) -> Rule | None:
-        """What on_change and snooze compare; None when neither applies. A ping is always sent.
 
-        Neither applies to an event that cannot be read: it fires, and its attempt says why not.
-        """
-        hook = m.hook
-        if m.purpose or not (hook.on_change or hook.snooze):
+def rule_for(
+    event: RecordedEvent, m: Match, sources: Sources, digest: Callable[[str], bytes]
+) -> Rule | None:
+    """What on_change and snooze compare; None when neither applies. A ping is always sent.
+
+    Neither applies to an event that cannot be read: it fires, and its attempt says why not.
+    """
+    hook = m.hook
+    if m.purpose or not (hook.on_change or hook.snooze):
+        return None
+    try:
+        data = payload(event)
+        if data is None:
             return None
-        try:
-            data = payload(event)
-            if data is None:
-                return None
-            definition = self._sources.as_of(m.source, m.event, event.seq)
-            unique = definition.unique if definition is not None else None
-            return Rule(
-                changed=self._digest(subject(data, unique, whole=True)) if hook.on_change else None,
-                snoozed=self._digest(subject(data, unique, whole=False)) if hook.snooze else None,
-                snooze_us=(hook.snooze or 0) * _SECOND,
-                wall_us=event.wall_us,
-            )
-        except Exception:
-            _logger.exception("event %d cannot be compared for hook %s", event.seq, hook.id)
-            return None
+        definition = sources.as_of(m.source, m.event, event.seq)
+        unique = definition.unique if definition is not None else None
+        return Rule(
+            changed=digest(subject(data, unique, whole=True)) if hook.on_change else None,
+            snoozed=digest(subject(data, unique, whole=False)) if hook.snooze else None,
+            snooze_us=(hook.snooze or 0) * _SECOND,
+            wall_us=event.wall_us,
+        )
+    except Exception:
+        _logger.exception("event %d cannot be compared for hook %s", event.seq, hook.id)
+        return None

@@ -1,7 +1,8 @@
 """What functions wanted done, put into the log once all of them have succeeded.
 
 All effects of one run are one append under a key made of the delivery's id, so a delivery that is
-made again, because nobody knows whether the first time counted, has each effect once.
+made again, because nobody knows whether the first time counted, has each effect once. They are
+about the person that the event is about, and so are erased with everything else about them.
 """
 
 from collections.abc import Iterator, Sequence
@@ -85,7 +86,9 @@ def _events(delivery: Delivery, effects: Sequence[Effect]) -> Iterator[NewEvent]
                     skipped = DeliverySkipped(
                         seq=delivery.seq, purpose=delivery.purpose, reason=_decoded(content, str)
                     )
-                    yield new_event(skipped, stream=stream, kind=Kind.DELIVERY)
+                    yield new_event(
+                        skipped, stream=stream, kind=Kind.DELIVERY, subject=delivery.subject
+                    )
             case "emit":
                 emission = _decoded(content, Emission)
                 if len(delivery.emitters) >= MAX_DEPTH:
@@ -94,6 +97,7 @@ def _events(delivery: Delivery, effects: Sequence[Effect]) -> Iterator[NewEvent]
                     EventEmitted(data=msgspec.Raw(msgspec.json.encode(emission.data))),
                     stream=f"{EMITTED_PREFIX}{LAMBDA_SOURCE}/{emission.event}",
                     kind=Kind.EMITTED,
+                    subject=delivery.subject,
                 )
             case "request":
                 request = _decoded(content, Request)
@@ -105,7 +109,7 @@ def _events(delivery: Delivery, effects: Sequence[Effect]) -> Iterator[NewEvent]
                     headers=request.headers,
                     body=request.body,
                 )
-                yield new_event(queued, stream=stream, kind=Kind.DELIVERY)
+                yield new_event(queued, stream=stream, kind=Kind.DELIVERY, subject=delivery.subject)
             case "set":
                 pass  # seen by later functions, and by nobody else
 

@@ -11,8 +11,9 @@ from typing import Final
 
 import anyio
 
-from eventstore.errors import LogDiverged
+from eventstore.errors import LogDiverged, Truncated
 from eventstore.log import EventLog
+from eventstore.plans import Hold
 from projections.hooks import Hooks
 
 from .outbox import Outbox
@@ -70,7 +71,7 @@ class Ledger:
             return
         try:
             await self._log.verify(loaded.cursor)
-        except LogDiverged as error:
+        except (LogDiverged, Truncated) as error:
             raise LogDiverged(
                 f"state.db is of another log or a later state of this one: {error}."
                 " Delete it to go on from what the log says; deliveries may be repeated"
@@ -129,6 +130,18 @@ class Ledger:
     async def moved(self) -> None:
         """Return after the next `announce`."""
         await self._moved.wait()
+
+    def holds(self) -> list[Hold]:
+        """The events that are still to be decided, or to be sent and not copied anywhere."""
+        held = [Hold(self.live + 1, "the consumer")]
+        for outbox in self.outboxes.values():
+            if outbox.position is not None:
+                why = outbox.stopped or "it is catching up"
+                held.append(Hold(outbox.position + 1, f"hook {outbox.hook_id}: {why}"))
+            waiting = [seq for (seq, _), opened in outbox.open.items() if not opened.copy]
+            if waiting:
+                held.append(Hold(min(waiting), f"hook {outbox.hook_id}: deliveries are open"))
+        return held
 
     async def run_flushes(self) -> None:
         """Write what changed, at the latest `_FLUSH_EVERY` seconds after it did."""

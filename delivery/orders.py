@@ -119,11 +119,16 @@ class Orders:
             outbox.wake()
 
     def _learn(self, outbox: Outbox, fact: DeliveryParked, event: RecordedEvent) -> None:
+        item = (fact.seq, fact.purpose)
+        if fact.copy_of is not None:
+            outbox.copied(item, fact.copy_of, event.seq)
+            self._ledger.touch(outbox)
+            return
         parked = Parked(
             event.seq, fact.event_id, fact.attempts, fact.reason, fact.status, event.time_us
         )
         decided = self._ledger.live if outbox.position is None else outbox.position
-        outbox.learn_parked((fact.seq, fact.purpose), parked, decided)
+        outbox.learn_parked(item, parked, decided)
         self._ledger.touch(outbox)
 
     async def _say(self, outbox: Outbox, fact: DeliveriesCancelled) -> None:

@@ -14,7 +14,7 @@ import msgspec
 from eventstore.events import DeliveriesSettled, Suppressed
 
 from .admission import Window
-from .recovery import Recovered
+from .recovered import Recovered
 from .state import Item, Lane, Open, Parked, Progress
 from .store import Changes, encode
 from .suppression import Fired, Memory
@@ -140,8 +140,17 @@ class Outbox:
         if parked is None or parked.position > ordered:
             return False
         del self.parked[item]
-        self._put(item, Open(resent=True))
+        self._put(item, Open(resent=True, copy=parked.position))
         return True
+
+    def copied(self, item: Item, old: int, new: int) -> None:
+        """The fact at `old` that holds what is to be sent was copied to `new`."""
+        parked, opened = self.parked.get(item), self.open.get(item)
+        if parked is not None and parked.position == old:
+            self.parked[item] = msgspec.structs.replace(parked, position=new)
+            self._touched.add(item)
+        elif opened is not None and opened.copy == old:
+            self._put(item, msgspec.structs.replace(opened, copy=new))
 
     def cancel(self, items: list[Item]) -> None:
         """Never to be made: the reason is in the log."""
@@ -161,6 +170,8 @@ class Outbox:
         self.open, self.parked = recovered.open, recovered.parked
         self._touched.update(self.open, self.parked)
         self.stopped = recovered.stopped
+        self.memory = recovered.memory
+        self._remembered.update(self.memory)
         self._progressed = True
 
     def restore_lane(self, lane: Lane) -> None:

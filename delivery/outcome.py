@@ -41,6 +41,7 @@ class Delivery(msgspec.Struct, frozen=True, kw_only=True):
     time_us: int
     attempt: int = 1
     purpose: str = ""
+    subject: bytes | None = None  #: the digest of the person that the event is about
     emitters: tuple[str, ...] = ()  #: the hooks whose functions led to the event, in order
     origin: EventEmitted | None = None  #: what came as a CloudEvent and is to go out as one
     dry_run: bool = False  #: do all that has no effect, and nothing else

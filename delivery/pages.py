@@ -10,6 +10,7 @@ from typing import Final
 
 import anyio
 
+from eventstore.errors import Truncated
 from eventstore.log import EventLog
 from eventstore.records import RecordedEvent
 
@@ -27,7 +28,10 @@ class Pages:
         self._bytes = 0
 
     async def after(self, position: int) -> list[RecordedEvent]:
-        """The events after `position` up to the end of its page; at the head perhaps none."""
+        """The events after `position` up to the end of its page; at the head perhaps none.
+
+        Raises Truncated when the next one was compacted away.
+        """
         number = position // _EVENTS
         end = (number + 1) * _EVENTS
         async with self._turn:
@@ -43,6 +47,8 @@ class Pages:
                 self._bytes += _size(more)
             while self._bytes > _BYTES and len(self._kept) > 1:
                 self._bytes -= _size(self._kept.popitem(last=False)[1])
+        if page and position + 1 < page[0].seq:
+            raise Truncated(page[0].seq)
         return page[position + 1 - page[0].seq :] if page else []
 
 

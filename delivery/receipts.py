@@ -67,8 +67,11 @@ class Receipts:
             return True
 
     def _intend(self, outbox: Outbox) -> bool:
+        history = self._hooks.history(outbox.hook_id)
+        if not history:
+            return False  # its configuration was erased, which is obeyed in a moment
         upto = self._ledger.live if outbox.position is None else outbox.position
-        intent = outbox.receipt(upto, self._hooks.history(outbox.hook_id)[-1].hook.version)
+        intent = outbox.receipt(upto, history[-1].hook.version)
         if intent is not None:
             self._ledger.touch(outbox)
         return intent is not None

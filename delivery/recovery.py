@@ -1,12 +1,14 @@
 """When `state.db` is gone: what the log itself says about deliveries.
 
-Receipts say up to where a hook is settled and what they left open; facts after them correct that.
-What no receipt covers is decided again and delivered again, each under its old id.
+Where older events were compacted away, a snapshot in the log says what they came to. Receipts say
+up to where a hook is settled and what they left open; facts after them correct that. What no
+receipt covers is decided again and delivered again, each under its old id.
 An erased fact says nothing: repeats follow, no loss.
 """
 
 import msgspec
 
+from eventstore import snapshots
 from eventstore.codec import decode
 from eventstore.events import (
     DELIVERIES_PREFIX,
@@ -25,20 +27,10 @@ from eventstore.log import EventLog
 from eventstore.records import Kind, RecordedEvent
 from projections.hooks import Hooks
 
+from .recovered import Recovered, recovered
 from .state import Item, Open, Parked
 
 _PAGE = 1000
-
-
-class Recovered(msgspec.Struct):
-    """What the log says about one hook. `skipped` are ranges that were passed over by hand."""
-
-    settled: int = 0
-    open: dict[Item, Open] = {}
-    parked: dict[Item, Parked] = {}
-    stopped: str | None = None
-    stopped_at: int = 0
-    skipped: list[tuple[int, int]] = []
 
 
 async def recover(log: EventLog, hooks: Hooks) -> tuple[dict[str, Recovered], int]:
@@ -47,7 +39,10 @@ async def recover(log: EventLog, hooks: Hooks) -> tuple[dict[str, Recovered], in
     Nothing is left of hooks that are gone, nor of the former life of one that was made again.
     """
     found: dict[str, Recovered] = {}
-    position = log.first - 1
+    position = 0
+    snapshot = await snapshots.latest(log)
+    if snapshot is not None:
+        found, position = recovered(snapshot.state), snapshot.floor - 1
     while True:
         head = log.head
         page = await log.read(position, limit=_PAGE, kinds=(Kind.CONFIG, Kind.DELIVERY))
@@ -56,9 +51,9 @@ async def recover(log: EventLog, hooks: Hooks) -> tuple[dict[str, Recovered], in
         for event in page:
             fold(found, event)
         position = page[-1].seq
-    for hook_id, recovered in found.items():
+    for hook_id, hook in found.items():
         over = hooks.over_until(hook_id)
-        _cancel(recovered, {seq for seq, _ in (*recovered.open, *recovered.parked) if seq <= over})
+        _cancel(hook, {seq for seq, _ in (*hook.open, *hook.parked) if seq <= over})
     return {hook_id: r for hook_id, r in found.items() if hooks.current(hook_id)}, head
 
 
@@ -92,18 +87,29 @@ def _fold_one(hook: Recovered, event: RecordedEvent, fact: Event | None) -> None
             opened = hook.open.get((seq, purpose))
             if opened is not None:
                 hook.open[seq, purpose] = Open(
-                    1, 0, fact.reason, fact.status, fact.hook_version, opened.resent
+                    1, 0, fact.reason, fact.status, fact.hook_version, opened.resent, opened.copy
                 )
+        case DeliveryParked(seq=seq, purpose=purpose, copy_of=int() as old):
+            _move_copy(hook, (seq, purpose), old, event.seq)
         case DeliveryParked(seq=seq, purpose=purpose):
             hook.open.pop((seq, purpose), None)
             hook.parked[seq, purpose] = Parked(
                 event.seq, fact.event_id, fact.attempts, fact.reason, fact.status, event.time_us
             )
         case DeliveryResent(seq=seq, purpose=purpose):
-            if hook.parked.pop((seq, purpose), None) is not None:
-                hook.open[seq, purpose] = Open(resent=True)
+            parked = hook.parked.pop((seq, purpose), None)
+            if parked is not None:
+                hook.open[seq, purpose] = Open(resent=True, copy=parked.position)
         case _:
             pass
+
+
+def _move_copy(hook: Recovered, item: Item, old: int, new: int) -> None:
+    parked, opened = hook.parked.get(item), hook.open.get(item)
+    if parked is not None and parked.position == old:
+        hook.parked[item] = msgspec.structs.replace(parked, position=new)
+    elif opened is not None and opened.copy == old:
+        hook.open[item] = msgspec.structs.replace(opened, copy=new)
 
 
 def _settle(hook: Recovered, receipt: DeliveriesSettled) -> None:

@@ -16,6 +16,8 @@ import anyio
 import msgspec
 from anyio.abc import TaskGroup
 
+from eventstore.errors import LogUnavailable
+from eventstore.events import EventsErased
 from eventstore.log import EventLog
 from projections.hooks import Hooks
 from projections.runner import Projections
@@ -24,6 +26,7 @@ from projections.sources import Sources
 from .admission import Admission, Limits
 from .attempts import Attempts
 from .consumer import Consumer
+from .erasures import Erasures
 from .ledger import Ledger
 from .perform import Perform
 from .receipts import Receipts
@@ -70,6 +73,8 @@ class DeliveryService:
         self._stopping = anyio.Event()
         self.failure: str | None = "starting"
         self.ledger = Ledger(log, store, hooks)
+        self.receipts = Receipts(log, hooks, self.ledger)
+        self._erasures = Erasures(log, hooks)
 
     @classmethod
     @asynccontextmanager
@@ -91,6 +96,8 @@ class DeliveryService:
         async with StateStore.open(directory) as store:
             service = cls(log, projections, hooks, sources, store, perform, options)
             await service.ledger.load()
+            for seq, record in await log.eraser.records(service.ledger.live):
+                await service.erased(seq, record)
             yield service
 
     async def run(self) -> None:
@@ -140,6 +147,18 @@ class DeliveryService:
         """Why deliveries do not go on, in one line each."""
         return [problem for problem in (self.failure, self.ledger.problem) if problem is not None]
 
+    async def erased(self, seq: int, record: EventsErased) -> None:
+        """Act on an erasure that the read models have applied: neither in memory nor in state.db
+        is anything left of it.
+
+        Raises LogUnavailable when state.db cannot be written, or somebody keeps reading it.
+        """
+        await self._erasures.obey(seq, record, self.ledger)
+        if not await self.ledger.flush():
+            raise LogUnavailable(self.ledger.problem or "state.db cannot be written now")
+        if not await self._store.scrub():
+            raise LogUnavailable("the erasure is stored, and waits for a reader of state.db")
+
     async def wait_live(self, seq: int) -> None:
         """Return once the event at `seq` has been decided, across restarts of the consumer.
 
@@ -149,8 +168,7 @@ class DeliveryService:
             await self.ledger.moved()
 
     async def _run_once(self) -> None:
-        ledger = self.ledger
-        receipts = Receipts(self._log, self._hooks, ledger)
+        ledger, receipts = self.ledger, self.receipts
         async with anyio.create_task_group() as recording:
             recording.start_soon(ledger.run_flushes)
             async with anyio.create_task_group() as performing:
@@ -165,6 +183,7 @@ class DeliveryService:
                         receipts,
                         attempts,
                         deciding,
+                        self._erasures,
                     )
                     deciding.start_soon(consumer.run)
                     deciding.start_soon(attempts.run_timetable)
@@ -203,4 +222,5 @@ class DeliveryService:
         ledger = Ledger(self._log, self._store, self._hooks)
         await ledger.load()
         self.ledger, old = ledger, self.ledger
+        self.receipts = Receipts(self._log, self._hooks, ledger)
         old.announce()

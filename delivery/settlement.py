@@ -93,6 +93,7 @@ class Settlement:
             status=outcome.status,
             hook_version=tried.hook_version,
             resent=before.resent,
+            copy=before.copy,
         )
         step = retry.decide(
             outcome, opened.attempt, self._policy, now_s=now / _SECOND, jitter=self._jitter()
@@ -150,7 +151,7 @@ class Settlement:
                 event=tried.name,
                 data=msgspec.Raw(_copy(tried.event, purpose)),
             )
-        position = await self._say(outbox, fact)
+        position = await self._say(outbox, fact, tried.event.subject)
         if position is None:
             self._schedule(outbox, tried.item, opened, _NOT_RECORDED)
         elif isinstance(fact, DeliveriesCancelled):
@@ -170,9 +171,13 @@ class Settlement:
             self._ledger.stop(outbox, reason)
             await self._say(outbox, HookSuspended(reason=reason, seq=item[0]))
 
-    async def _say(self, outbox: Outbox, fact: Event) -> int | None:
-        """Store a delivery fact; its position, or None when the log did not take it."""
-        event = new_event(fact, stream=DELIVERIES_PREFIX + outbox.hook_id, kind=Kind.DELIVERY)
+    async def _say(self, outbox: Outbox, fact: Event, subject: bytes | None = None) -> int | None:
+        """Store a delivery fact; its position, or None when the log did not take it.
+
+        A copy is about the person that the event is about.
+        """
+        stream = DELIVERIES_PREFIX + outbox.hook_id
+        event = new_event(fact, stream=stream, kind=Kind.DELIVERY, subject=subject)
         workspace = self._hooks.workspace(outbox.hook_id)
         try:
             appended = await self._log.append(Append(events=(event,), workspace=workspace))

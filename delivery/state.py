@@ -12,7 +12,8 @@ Item = tuple[int, str]
 class Open(msgspec.Struct, frozen=True, gc=False):
     """A delivery that is not settled. `attempt` counts those made; `due_us` is wall time.
 
-    `resent`: it was parked before, so its receipt must name it.
+    `resent`: it was parked before, so its receipt must name it, and the `delivery_parked` event at
+    position `copy` holds what is to be sent, should the event itself be compacted away.
     """
 
     attempt: int = 0
@@ -21,6 +22,7 @@ class Open(msgspec.Struct, frozen=True, gc=False):
     status: int | None = None
     hook_version: int | None = None
     resent: bool = False
+    copy: int = 0
 
 
 class Parked(msgspec.Struct, frozen=True, gc=False):

@@ -18,6 +18,7 @@ from typing import Any, Final, TypeVar
 
 import msgspec
 
+from eventstore import wal
 from eventstore.database import Database
 from eventstore.records import Checkpoint
 
@@ -132,11 +133,16 @@ class StateStore:
             autocheckpoint_pages=_AUTOCHECKPOINT_PAGES,
         )
         async with opening as database:
+            await database.run(wal.empty)  # of what a killed process may have left there
             yield cls(database)
 
     async def load(self) -> Loaded:
         """Read everything."""
         return await self._database.run(_load)
+
+    async def scrub(self) -> bool:
+        """Leave nothing in the files of what was overwritten; False while somebody reads them."""
+        return await self._database.run(wal.empty)
 
     async def reopen(self) -> None:
         """Start afresh from what is on disk, after an error that leaves it open what that is."""

@@ -227,3 +227,15 @@ async def test_a_full_log_is_said(world: World, receiver: Receiver) -> None:
     await world.fill_up()
     with pytest.raises(LogUnavailable):
         await Effects(world.log).store(delivery, [emission()])
+
+
+async def test_effects_are_about_the_same_person(world: World, receiver: Receiver) -> None:
+    """So that whoever erases a person erases what functions made of their events."""
+    await world.hook("h")
+    delivery = msgspec.structs.replace(await run(world, receiver), subject=b"digest")
+    wanted = [emission(), effect("request", ASKED)]
+    before = world.log.head
+    await Effects(world.log).store(delivery, wanted)
+    stored = await world.log.read(before, limit=2)
+
+    assert [event.subject for event in stored] == [b"digest", b"digest"]

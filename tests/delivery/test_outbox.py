@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from delivery.outbox import Outbox
-from delivery.recovery import Recovered
+from delivery.recovered import Recovered
 from delivery.state import Lane, Open, Parked, Progress
 from delivery.store import Changes
 from eventstore.events import Suppressed

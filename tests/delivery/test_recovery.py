@@ -7,7 +7,8 @@ import msgspec
 import pytest
 from anyio.lowlevel import checkpoint
 
-from delivery.recovery import Recovered, fold
+from delivery.recovered import Recovered
+from delivery.recovery import fold
 from delivery.retry import RetryPolicy
 from delivery.state import Item, Open
 from delivery.suppression import Memory

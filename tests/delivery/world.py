@@ -264,5 +264,11 @@ def lose_state(directory: Path) -> None:
         path.unlink()
 
 
+def lose_view(directory: Path) -> None:
+    """Delete view.db, with all that belongs to it."""
+    for path in directory.glob("view.db*"):
+        path.unlink()
+
+
 def of_type(facts: Sequence[Event], kind: type[Event]) -> list[Any]:
     return [fact for fact in facts if isinstance(fact, kind)]
