@@ -11,6 +11,7 @@ from api.commands import Decision
 from api.responses import RequestError, Unavailable
 from eventstore.errors import ConfigMoved
 from eventstore.log import EventLog
+from eventstore.looking_back import event_at
 from eventstore.records import Append, Appended, Idempotency
 from projections.entities import Entities, Entity, evolve
 
@@ -84,7 +85,7 @@ class Admin:
         if stored is None:
             return None
         first, *more = stored.positions
-        events = await self._log.read(first - 1, limit=1 + len(more))
+        events = [await event_at(self._log, seq) for seq in (first, *more)]
         changes = (evolve(event) for event in reversed(events))
         return next(
             entity

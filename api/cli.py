@@ -16,6 +16,12 @@ import msgspec
 from click.shell_completion import get_completion_class
 
 from api import __version__
+from api.audit import audit
+from api.backup import backup, restore
+from api.compact import compact
+from api.doctor import doctor
+from api.erase import erase
+from api.rebuild import rebuild
 
 UNAVAILABLE = 69
 MISCONFIGURED = 78
@@ -47,6 +53,12 @@ def main() -> None:
 )
 @click.option("--log-level", metavar="LEVEL", help="debug, info, notice, warn, error or crit.")
 @click.option("--log-format", metavar="FORMAT", help="auto, text or json.")
+@click.option(
+    "--accept-repeats",
+    flag_value="true",
+    default=None,
+    help="Go on after a restore, although some deliveries may be repeated.",
+)
 def serve(config: Path | None, **given: str | None) -> NoReturn:
     """Run the service: the Admin API and the deliveries.
 
@@ -158,6 +170,15 @@ def listen(host: str, port: int, status: int, secret: str | None, count: int | N
         _fail(1, f"cannot listen on {host}:{port}: {error}")
     except KeyboardInterrupt:
         return
+
+
+main.add_command(audit)
+main.add_command(doctor)
+main.add_command(erase)
+main.add_command(backup)
+main.add_command(restore)
+main.add_command(compact)
+main.add_command(rebuild)
 
 
 @main.command()

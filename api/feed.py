@@ -6,8 +6,8 @@ and beside that, by kind: `source`, `event`, `data` of an emitted event, perhaps
 and the attributes under `cloudevent` of what came as a CloudEvent;
 `table`, `operation`, `entity`, `old_entity` of a change of an entity; `source`, `event`,
 `definition` of a published source; `hook`, `fact` of a delivery fact; `target`, `fact` of what was
-said about a target's health. `time` is the log's own, which never goes back. An event whose body
-was erased has `"erased": true` and null in its place.
+said about a target's health; `fact` of what the log says about itself. `time` is the log's own,
+which never goes back. An event whose body was erased has `"erased": true` and null in its place.
 """
 
 from datetime import UTC, datetime, timedelta
@@ -27,8 +27,10 @@ from eventstore.events import (
     EntityUpdated,
     EventEmitted,
     RequestQueued,
+    SnapshotPart,
 )
 from eventstore.log import EventLog
+from eventstore.looking_back import event_at
 from eventstore.records import Kind, RecordedEvent
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -65,7 +67,8 @@ async def find_event(
 ) -> RecordedEvent:
     """The event at a position, with an id, or with a caller's own id if `source` is given.
 
-    Raises NotFound, and Truncated for a position that was compacted away.
+    A position that was compacted away is looked for in the archive. Raises NotFound, and Truncated
+    where the archive does not go back so far.
     """
     position: int | None = None
     if source is not None:
@@ -78,8 +81,7 @@ async def find_event(
             return found
     if position is None or not 0 < position <= log.head:
         raise NotFound
-    (event,) = await log.read(position - 1, limit=1)
-    return event
+    return await event_at(log, position)
 
 
 async def _find_uuid(log: EventLog, reference: str) -> RecordedEvent | None:
@@ -107,9 +109,19 @@ def _content(event: RecordedEvent) -> dict[str, Any]:
         return _named(event.stream.removeprefix(SOURCES_PREFIX)) | {"definition": body}
     if event.stream.startswith(HEALTH_PREFIX):
         return {"target": event.stream.removeprefix(HEALTH_PREFIX), "fact": body}
-    if isinstance(body, RequestQueued):  # its headers may hold secrets
-        body = msgspec.structs.replace(body, headers={})
-    return {"hook": event.stream.removeprefix(DELIVERIES_PREFIX), "fact": body}
+    if event.kind == Kind.SYSTEM:
+        return {"fact": _without_secrets(body)}
+    hook = event.stream.removeprefix(DELIVERIES_PREFIX)
+    return {"hook": hook, "fact": _without_secrets(body)}
+
+
+def _without_secrets(body: Any) -> Any:
+    """The headers of a queued request may hold tokens; a snapshot's part holds whole entities."""
+    if isinstance(body, RequestQueued):
+        return msgspec.structs.replace(body, headers={})
+    if isinstance(body, SnapshotPart):
+        return {"id": body.id, "section": body.section, "items": len(body.items)}
+    return body
 
 
 def _circumstances(body: EventEmitted) -> dict[str, Any]:

@@ -12,13 +12,15 @@ import signal
 import socket
 import sqlite3
 import sys
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 import anyio
 import uvicorn
+from anyio.abc import TaskGroup
+from starlette.routing import BaseRoute
 from starlette.types import ASGIApp
 
 from api import __version__, logs
@@ -26,14 +28,17 @@ from api.admin import Admin
 from api.app import create_app
 from api.authentication import Guard, Principals
 from api.bootstrap import first_super_admin
+from api.compaction import CompactionEndpoints
 from api.configuration import configuration, located
 from api.deliveries import DeliveryEndpoints
 from api.directory import all_routes
 from api.emission import Emitter
+from api.erasures import Erasing, ErasureEndpoints
 from api.events import Events
 from api.front_door import Policy
 from api.hooks import hook_routes
 from api.ingest import Ingest
+from api.offline import open_compaction
 from api.references import visible
 from api.responses import Unavailable
 from api.settings import Settings, public
@@ -42,7 +47,8 @@ from api.status import About, Status
 from delivery.assembly import Configuration, Delivering, open_delivery
 from delivery.jail.process import JailUnavailable
 from delivery.jail.profile import unknown_names
-from eventstore.errors import LogError
+from eventstore.auditor import Auditor
+from eventstore.errors import LogError, LogRestored
 from eventstore.log import EventLog
 from projections.deliveries import Deliveries
 from projections.entities import Entities
@@ -87,6 +93,8 @@ async def _run(settings: Settings, delivery: Configuration) -> None:
     with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
         async with _open(settings, delivery) as service, anyio.create_task_group() as background:
             background.start_soon(service.projections.run)
+            background.start_soon(service.auditor.run)
+            background.start_soon(service.compaction.run)
             background.start_soon(service.delivering.jail.announce)
             if settings.enforce_rbac == "on":
                 await first_super_admin(service.admin, settings.admin_token)
@@ -108,6 +116,8 @@ class _Service(NamedTuple):
     projections: Projections
     admin: Admin
     delivering: Delivering
+    auditor: Auditor
+    compaction: CompactionEndpoints
     server: "_Server"
 
 
@@ -132,6 +142,8 @@ async def _open(settings: Settings, delivery: Configuration) -> AsyncIterator[_S
     async with AsyncExitStack() as stack:
         listener = stack.enter_context(_bound(settings))
         log = await stack.enter_async_context(EventLog.open(directory))
+        await _accept_restored(log, accept=settings.accept_repeats)
+        auditor = await stack.enter_async_context(Auditor.open(log, directory))
         about = _about(settings, log)
         hooks, sources, entities, deliveries = Hooks(), Sources(TABLES), Entities(), Deliveries()
         health = Health()
@@ -154,8 +166,30 @@ async def _open(settings: Settings, delivery: Configuration) -> AsyncIterator[_S
                 ),
             )
         )
+        compaction = CompactionEndpoints(
+            open_compaction(log, projections, hooks, delivering.service, auditor)
+        )
+        await log.eraser.complete()
+        erasing = Erasing(
+            log,
+            projections,
+            delivering.service.erased,
+            entities.workspace,
+            await stack.enter_async_context(_background()),
+        )
         admin = Admin(log, projections, entities)
-        app = _application(settings, about, log, projections, admin, sources, health, delivering)
+        app = _application(
+            settings,
+            about,
+            log,
+            projections,
+            admin,
+            sources,
+            health,
+            delivering,
+            auditor,
+            [*compaction.routes(), *ErasureEndpoints(log, erasing).routes()],
+        )
         config = uvicorn.Config(
             app,
             lifespan="off",
@@ -168,7 +202,30 @@ async def _open(settings: Settings, delivery: Configuration) -> AsyncIterator[_S
         host, port = listener.getsockname()[:2]
         url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
         _logger.info("listening on %s, data in %s", url, directory, extra={"fields": {"url": url}})
-        yield _Service(projections, admin, delivering, _Server(config, listener))
+        yield _Service(
+            projections, admin, delivering, auditor, compaction, _Server(config, listener)
+        )
+
+
+async def _accept_restored(log: EventLog, *, accept: bool) -> None:
+    """Raises LogRestored unless somebody said that deliveries may be repeated."""
+    if log.restored is None:
+        return
+    if not accept:
+        raise LogRestored(
+            f"the log was restored to {log.restored}: deliveries made after it may be repeated;"
+            " start once with --accept-repeats to go on"
+        )
+    _logger.warning("deliveries may be repeated: the log was restored to %s", log.restored)
+    await log.accept_repeats()
+
+
+@asynccontextmanager
+async def _background() -> AsyncIterator[TaskGroup]:
+    """For work that nobody waits for; what is under way at the end is for the next start."""
+    async with anyio.create_task_group() as tasks:
+        yield tasks
+        tasks.cancel_scope.cancel()
 
 
 def _application(
@@ -180,6 +237,8 @@ def _application(
     sources: Sources,
     health: Health,
     delivering: Delivering,
+    auditor: Auditor,
+    upkeep: Sequence[BaseRoute],
 ) -> ASGIApp:
     def hook_exists(hook_id: str, workspace: str) -> bool:
         return visible(admin.view, TABLES["event_hooks"], workspace, hook_id) is not None
@@ -190,9 +249,10 @@ def _application(
         except JailUnavailable as error:
             raise Unavailable(str(error)) from error
 
-    status = Status(log, about, projections, delivering.service, delivering.jail)
+    status = Status(log, about, projections, delivering.service, delivering.jail, auditor)
     own = [
         *status.routes(),
+        *upkeep,
         *Events(
             log, Emitter(sources.current, allow_unpublished=settings.allow_unpublished)
         ).routes(),

@@ -10,6 +10,7 @@ import difflib
 import re
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple, cast, get_args, get_origin
 
@@ -142,6 +143,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         "rate-limiting-advanced/rate-limit-exceeded",
         "balancer/health",
     )
+    accept_repeats: Flag = False  #: go on after a restore, though deliveries may be repeated
     event_hooks_enabled: Flag = True  #: false: events are stored and no hook is performed
     body_limit: Bytes = 1_048_576  #: of a request to the Admin API
     response_cap: Bytes = 65_536  #: of a receiver's answer; what is longer is cut
@@ -172,6 +174,15 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     def admin_address(self) -> Address:
         """`admin_listen` in its parts."""
         return parse_address(self.admin_listen)
+
+
+def listens_on_loopback(settings: Settings) -> bool:
+    """Whether the Admin API can be reached from this machine only."""
+    host = settings.admin_address.host
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def parse_address(text: str) -> Address:

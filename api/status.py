@@ -64,6 +64,15 @@ class Consumer(Protocol):
         ...
 
 
+class Audit(Protocol):
+    """How far the log is checked and signed: see `eventstore.auditor.Auditor`."""
+
+    @property
+    def size(self) -> int: ...
+    @property
+    def problem(self) -> str | None: ...
+
+
 class Jail(Protocol):
     """How users' code is kept."""
 
@@ -80,13 +89,20 @@ class Status:
     """The endpoints for operators and machines."""
 
     def __init__(
-        self, log: Log, about: About, registry: Registry, consumer: Consumer, jail: Jail
+        self,
+        log: Log,
+        about: About,
+        registry: Registry,
+        consumer: Consumer,
+        jail: Jail,
+        audit: Audit,
     ) -> None:
         self._log = log
         self._about = about
         self._registry = registry
         self._consumer = consumer
         self._jail = jail
+        self._audit = audit
         self._started = time.monotonic()
         self.metrics = Metrics(self.levels)
 
@@ -132,6 +148,7 @@ class Status:
                     "durable": "fsync on commit",
                     "sqlite_version": self._about.sqlite_version,
                 },
+                "audit": {"size": self._audit.size, "problem": self._audit.problem},
                 "registry": {"position": self._registry.position},
                 "delivery": self._consumer.summary(),
                 "jail": self._jail.state(),
@@ -176,6 +193,8 @@ class Status:
             "log_head": log.head,
             "log_first": log.first,
             "log_writable": log.failure is None,
+            "audit_size": self._audit.size,
+            "audit_intact": self._audit.problem is None,
             "registry_position": self._registry.position,
             "ready": not self.impairments(),
             **{f"delivery_{name}": value for name, value in self._consumer.summary().items()},

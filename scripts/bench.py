@@ -1,7 +1,8 @@
 """Every measurement in one table: our speed beside a baseline's, both from this run.
 
     scripts/run bench              everything, about four minutes
-    scripts/run bench append emit  some of it: append, replay, start, emit, deliver, lambda, service
+    scripts/run bench append emit  some of it: append, replay, start, audit, compact, emit, deliver,
+                                   lambda, service
 
 Ratios travel between machines; single figures do not. Each line is the median of rounds in which
 ours and the baseline took turns.
@@ -24,6 +25,8 @@ from rich.table import Table
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from scripts.bench_append import bench_append
+from scripts.bench_audit import bench_audit
+from scripts.bench_compaction import bench_compaction
 from scripts.bench_consumer import bench_consumer, bench_plain_httpx
 from scripts.bench_emit import bench_emit
 from scripts.bench_lambda import bench_lambda
@@ -47,6 +50,8 @@ BENCHES: Mapping[str, Sequence[Callable[[Path], Awaitable[list[Result]]]]] = {
     "append": (bench_append,),
     "replay": (bench_replay,),
     "start": (bench_start,),
+    "audit": (bench_audit,),
+    "compact": (bench_compaction,),
     "emit": (bench_emit,),
     "deliver": (bench_consumer, _plain),
     "lambda": (_lambda,),

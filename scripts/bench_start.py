@@ -9,6 +9,7 @@ from eventstore import Append, EventLog, Kind, NewEvent, new_event
 from eventstore.events import EntityCreated, EventEmitted
 from projections.deliveries import Deliveries
 from projections.entities import Entities
+from projections.health import Health
 from projections.hooks import Hooks
 from projections.model import ReadModel
 from projections.runner import Projections
@@ -59,6 +60,6 @@ def _consumer(number: int) -> NewEvent:
 async def _start(directory: Path) -> float:
     start = time.perf_counter()
     async with EventLog.open(directory) as log:
-        models: list[ReadModel] = [Hooks(), Sources(TABLES), Entities(), Deliveries()]
+        models: list[ReadModel] = [Hooks(), Sources(TABLES), Entities(), Deliveries(), Health()]
         async with Projections.open(log, directory, models):
             return 1 / (time.perf_counter() - start)

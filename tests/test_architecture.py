@@ -14,12 +14,22 @@ PACKAGES = {
     "delivery": {"eventstore", "projections"},
     "api": {"eventstore", "projections"},
 }
-EXTRA = {"api/main.py": {"delivery"}, "api/configuration.py": {"delivery"}}
+EXTRA = {name: {"delivery"} for name in ("api/main.py", "api/configuration.py", "api/offline.py")}
 
 OWNERS = {
     "aiohttp": {"delivery/transport.py"},
     "aiosqlite": {"eventstore/database.py"},
-    "click": {"api/cli.py"},
+    "click": {
+        "api/audit.py",
+        "api/backup.py",
+        "api/doctor.py",
+        "api/audit_filters.py",
+        "api/cli.py",
+        "api/compact.py",
+        "api/rebuild.py",
+        "api/erase.py",
+    },
+    "cryptography": {"eventstore/signing.py", "eventstore/subject_keys.py"},
     "httpx": {"delivery/egress.py", "delivery/transport.py"},
     "jinja2": {
         "delivery/jail/jinja_engine.py",

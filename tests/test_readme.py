@@ -54,6 +54,7 @@ async def run(line: str, service: Service, receiver: str, *, shell: str = "sh") 
         "http://localhost:9000", receiver
     )
     line = line.replace("scripts/run ", shlex.join(COMMAND) + " ")
+    line = line.replace("scripts/audit_verify.py", shlex.quote(f"{ROOT}/scripts/audit_verify.py"))
     done = await anyio.run_process(
         [shell, "-c", line],
         cwd=service.directory.parent,

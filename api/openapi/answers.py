@@ -61,6 +61,13 @@ class RegistryStatus(msgspec.Struct):
     position: int
 
 
+class AuditStatus(msgspec.Struct):
+    """Up to which position the log is checked and signed; what is wrong with it, if anything."""
+
+    size: int
+    problem: str | None
+
+
 class NodeStatus(msgspec.Struct):
     """`delivery` are counts by name; `jail` says how users' code is kept."""
 
@@ -70,7 +77,8 @@ class NodeStatus(msgspec.Struct):
     log: LogStatus
     registry: RegistryStatus
     delivery: dict[str, float]
-    jail: Fields | UnsetType = UNSET
+    jail: Fields
+    audit: AuditStatus
 
 
 class Liveness(msgspec.Struct):

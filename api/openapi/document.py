@@ -30,9 +30,10 @@ from api.openapi.operation import Operation, Shown
 from api.openapi.own import OWN
 from api.openapi.related import RELATED
 from api.openapi.schemas import EntitySchemas, Schema
+from api.openapi.upkeep import UPKEEP
 from api.routing import Endpoint, endpoints_of
 
-DESCRIBED: Final[Mapping[str, Operation]] = {**OWN, **RELATED, **ADMINS}
+DESCRIBED: Final[Mapping[str, Operation]] = {**OWN, **UPKEEP, **RELATED, **ADMINS}
 """The operations that do not follow from the table of entities, by method and path."""
 
 _DERIVED: Final[Mapping[Any, Callable[[Subject], Operation]]] = {

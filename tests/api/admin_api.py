@@ -19,6 +19,7 @@ from api.ingest import Ingest
 from api.kong_log import FACTS
 from api.sources import SourceEndpoints
 from api.status import About, Status
+from eventstore.auditor import Auditor
 from eventstore.log import EventLog
 from eventstore.records import Append, RecordedEvent
 from projections.entities import Entities
@@ -106,6 +107,7 @@ async def serving(
     async with (
         EventLog.open(directory) as log,
         Projections.open(log, directory, [sources, entities]) as projections,
+        Auditor.open(log, directory) as auditor,
         anyio.create_task_group() as background,
     ):
         background.start_soon(projections.run)
@@ -116,7 +118,7 @@ async def serving(
             configuration={"data_dir": "x"},
             sqlite_version="3",
         )
-        status = Status(log, about, projections, deliveries, Jail())
+        status = Status(log, about, projections, deliveries, Jail(), auditor)
         app = create_app(
             [
                 *status.routes(),

@@ -13,9 +13,11 @@ from api.admin import Admin
 from api.app import create_app
 from api.authentication import Guard, Principals
 from api.bootstrap import first_super_admin
+from api.compaction import CompactionEndpoints
 from api.deliveries import DeliveryEndpoints
 from api.directory import all_routes
 from api.emission import Emitter
+from api.erasures import Erasing, ErasureEndpoints
 from api.events import Events
 from api.front_door import Permit, Policy
 from api.hooks import hook_routes
@@ -23,6 +25,11 @@ from api.ingest import Ingest
 from api.references import visible
 from api.sources import SourceEndpoints
 from api.status import About, Status
+from delivery.compacting import FoldedStates
+from eventstore.archive import Archive
+from eventstore.auditor import Auditor
+from eventstore.compaction import Compaction
+from eventstore.events import EventsErased
 from eventstore.log import EventLog
 from projections.entities import Entities
 from projections.health import Health
@@ -103,6 +110,10 @@ class RbacApi(NamedTuple):
         return shown
 
 
+async def _nobody_delivers(_seq: int, _record: EventsErased) -> None:
+    """Without delivery nothing is left to be cleaned."""
+
+
 @asynccontextmanager
 async def serving_rbac(
     directory: Path,
@@ -119,6 +130,7 @@ async def serving_rbac(
     async with (
         EventLog.open(directory) as log,
         Projections.open(log, directory, [sources, view, health]) as projections,
+        Auditor.open(log, directory) as auditor,
         anyio.create_task_group() as background,
     ):
         background.start_soon(projections.run)
@@ -130,13 +142,22 @@ async def serving_rbac(
         def hook_exists(hook_id: str, workspace: str) -> bool:
             return visible(view, TABLES["event_hooks"], workspace, hook_id) is not None
 
+        compaction = Compaction(
+            log,
+            Archive(directory / "archive", log.log_id),
+            FoldedStates(log, lambda: Sources(TABLES)),
+            [projections],
+        )
+        erasing = Erasing(log, projections, _nobody_delivers, view.workspace, background)
         routes = all_routes(
             admin,
             health,
             log.log_id,
             [
                 *more,
-                *Status(log, about, projections, deliveries, Jail()).routes(),
+                *CompactionEndpoints(compaction).routes(),
+                *ErasureEndpoints(log, erasing).routes(),
+                *Status(log, about, projections, deliveries, Jail(), auditor).routes(),
                 *Events(log, Emitter(sources.current)).routes(),
                 *Ingest(log, ()).routes(),
                 *SourceEndpoints(sources, admin).routes(),

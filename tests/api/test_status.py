@@ -29,6 +29,7 @@ async def test_the_status_speaks_of_log_and_deliveries(api: Api) -> None:
     assert shown["server"]["total_requests"] == 1
     assert shown["memory"]["peak_resident_bytes"] > 1_000_000
     assert shown["delivery"] == {"in_flight": 3}
+    assert shown["audit"] == {"size": 0, "problem": None}
     assert shown["jail"] == Jail().state()
     assert shown["log"] == {
         "log_id": api.log.log_id,
@@ -48,7 +49,7 @@ async def test_a_healthy_service_is_ready(api: Api) -> None:
 
 
 class Levels(NamedTuple):
-    """A log and a registry in one, as bad as needed."""
+    """A log, a registry and an audit in one, as bad as needed."""
 
     log_id: str = "id"
     first: int = 1
@@ -56,13 +57,15 @@ class Levels(NamedTuple):
     config_head: int = 5
     failure: str | None = None
     position: int = 5
+    size: int = 7
+    problem: str | None = None
 
 
 def status(levels: Levels, *faults: str) -> Status:
     about = About(version="1", node_id="n", hostname="h", configuration={}, sqlite_version="3")
     deliveries = Deliveries()
     deliveries.faults = list(faults)
-    return Status(levels, about, levels, deliveries, Jail())
+    return Status(levels, about, levels, deliveries, Jail(), levels)
 
 
 @pytest.mark.parametrize(
