@@ -9,20 +9,23 @@ from tests.service import COMMAND, environment
 _CHANGES = "pwrite64,write,fdatasync,fsync,ftruncate,unlink,rename,renameat,renameat2"
 
 
-def changes(strace: str, directory: Path, arguments: Sequence[str], *within: Path) -> int:
+def changes(
+    strace: str, directory: Path, arguments: Sequence[str], *within: Path, code: int = 0
+) -> int:
     """Run `hooktape` to its end: how often it changes a file under `within` or asks the disk to.
 
-    Raises subprocess.CalledProcessError when it fails.
+    It has to end with `code`.
     """
     notes = directory / "strace.txt"
     run = [strace, "-f", "-qq", "-o", str(notes), "-e", f"trace={_CHANGES}", *_paths(within)]
-    subprocess.run(
+    done = subprocess.run(
         [*run, *COMMAND, *arguments],
         cwd=directory,
         env=environment(),
-        check=True,
+        check=False,
         capture_output=True,
     )
+    assert done.returncode == code, done.stderr.decode()
     return len(notes.read_text().splitlines())
 
 
