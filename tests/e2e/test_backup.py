@@ -1,6 +1,7 @@
 """Back-ups made beside the service, and what a restore brings back."""
 
 import json
+import shlex
 import sqlite3
 from collections.abc import Callable
 from contextlib import closing
@@ -20,7 +21,7 @@ SECRET = "ada.lovelace@example.com"
 
 
 async def hooktape(directory: Path, arguments: str) -> Completed:
-    return await shell(f"{' '.join(COMMAND)} {arguments}", directory)
+    return await shell(f"{shlex.join(COMMAND)} {arguments}", directory)
 
 
 async def done(directory: Path, arguments: str) -> Any:
