@@ -7,6 +7,7 @@ available, 78 a setting cannot be used.
 import os
 import signal
 import sys
+from importlib import import_module
 from itertools import islice
 from pathlib import Path
 from typing import BinaryIO, NoReturn
@@ -16,12 +17,6 @@ import msgspec
 from click.shell_completion import get_completion_class
 
 from api import __version__
-from api.audit import audit
-from api.backup import backup, restore
-from api.compact import compact
-from api.doctor import doctor
-from api.erase import erase
-from api.rebuild import rebuild
 
 UNAVAILABLE = 69
 MISCONFIGURED = 78
@@ -30,7 +25,32 @@ SERVICE_URL = "http://127.0.0.1:8001"
 SETTINGS_FILE = Path("hooktape.toml")
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+_ELSEWHERE = {
+    "audit": "api.audit",
+    "backup": "api.backup",
+    "compact": "api.compact",
+    "doctor": "api.doctor",
+    "erase": "api.erase",
+    "rebuild": "api.rebuild",
+    "restore": "api.backup",
+}
+"""The modules of commands that work on the log themselves, by name."""
+
+
+class _Commands(click.Group):
+    """Imports those modules when their commands are wanted: `emit` takes a third of the time."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return sorted([*super().list_commands(ctx), *_ELSEWHERE])
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in _ELSEWHERE:
+            return super().get_command(ctx, cmd_name)
+        command: click.Command = getattr(import_module(_ELSEWHERE[cmd_name]), cmd_name)
+        return command
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="hooktape")
 def main() -> None:
     """Event hooks on an append-only log, speaking Kong's Event Hooks Admin API."""
@@ -170,15 +190,6 @@ def listen(host: str, port: int, status: int, secret: str | None, count: int | N
         _fail(1, f"cannot listen on {host}:{port}: {error}")
     except KeyboardInterrupt:
         return
-
-
-main.add_command(audit)
-main.add_command(doctor)
-main.add_command(erase)
-main.add_command(backup)
-main.add_command(restore)
-main.add_command(compact)
-main.add_command(rebuild)
 
 
 @main.command()

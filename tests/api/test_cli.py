@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
 
+import click
 import pytest
 from click.testing import CliRunner
 
@@ -20,6 +21,7 @@ from api.cli import main
 from api.emit import Answer, send
 from api.listen import listening
 
+COMMANDS = main.list_commands(click.Context(main))
 HOOKTAPE = [sys.executable, "-c", "from api.cli import main; main(prog_name='hooktape')"]
 ROOT = Path(__file__).parents[2]
 
@@ -63,13 +65,27 @@ def receiver(*arguments: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
 
 
 @pytest.mark.parametrize("option", ["-h", "--help"])
-@pytest.mark.parametrize("command", [[], ["serve"], ["emit"], ["listen"], ["completion"]])
+@pytest.mark.parametrize("command", [[], *([name] for name in COMMANDS)], ids=" ".join)
 def test_every_command_explains_itself(command: list[str], option: str) -> None:
     """Both spellings of help work everywhere."""
     done = CliRunner().invoke(main, [*command, option], prog_name="hooktape")
 
     assert done.exit_code == 0
     assert done.stdout.startswith(f"Usage: {' '.join(['hooktape', *command])} ")
+
+
+def test_sending_an_event_waits_for_no_other_command() -> None:
+    """The modules of commands that work on the log are not even imported."""
+    script = "import sys, api.cli; print('eventstore' in sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        env=environment(),
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+
+    assert done.stdout == "False\n"
 
 
 def test_the_version_is_told() -> None:
