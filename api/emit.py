@@ -3,9 +3,10 @@
 import http.client
 import uuid
 from typing import NamedTuple
-from urllib.parse import urlsplit
 
 import msgspec
+
+from api import remote
 
 TIMEOUT = 30.0
 """Seconds without a sign of life after which the service counts as unreachable."""
@@ -59,29 +60,21 @@ def send(
     """Post `body` to `url` + `/events`; `lines` says that it is NDJSON.
 
     Sends an idempotency key of its own unless one is given, so that a repetition is always
-    possible. Goes straight to the service: no proxy from the environment, no redirects. Raises
-    ValueError for a URL that is none or a token that no header can hold, Unreachable when no answer
-    came.
+    possible. Raises ValueError for a URL that is none or a token that no header can hold,
+    Unreachable when no answer came.
     """
-    parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise ValueError(f"not an http or https URL: {url}")
-    kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
-    if token is not None and not (token.isprintable() and token.isascii()):
-        raise ValueError("the token must be printable ASCII")
-    connection = kind(parts.hostname, parts.port, timeout=TIMEOUT)
+    connection, prefix = remote.connection(url, TIMEOUT)
     headers = {
         "Content-Type": "application/x-ndjson" if lines else "application/json",
         "Idempotency-Key": key or str(uuid.uuid4()),
+        **remote.credentials(token),
     }
-    if token is not None:
-        headers["Kong-Admin-Token"] = token
     try:
         connection.connect()
     except OSError as error:
         raise Unreachable(url, error) from error
     try:
-        connection.request("POST", parts.path.rstrip("/") + "/events", body, headers)
+        connection.request("POST", prefix + "/events", body, headers)
         answer = connection.getresponse()
         return Answer(answer.status, answer.read().decode("utf-8", "replace"))
     except (OSError, http.client.HTTPException) as error:
