@@ -7,7 +7,6 @@ their rows. The rest can be interrupted anywhere and goes on where it was.
 import sqlite3
 
 from eventstore import schema, wal
-from eventstore.database import PAGE_SIZE
 
 CHUNK = 5000
 """Rows deleted in one transaction. Appends take turns with them."""
@@ -46,12 +45,6 @@ def reclaim(connection: sqlite3.Connection) -> bool:
     connection.executescript(f"PRAGMA incremental_vacuum({_VACUUM_PAGES})")
     wal.checkpoint(connection)
     return 0 < _free(connection) < before
-
-
-def file_size(connection: sqlite3.Connection) -> int:
-    """Bytes of log.db without its WAL, free pages included."""
-    (pages,) = connection.execute("PRAGMA page_count").fetchone()
-    return int(pages) * PAGE_SIZE
 
 
 def _free(connection: sqlite3.Connection) -> int:
