@@ -151,7 +151,8 @@ async def open_delivery(
             options=configuration.options,
         ) as service:
             control = DeliveryControl(log, projections, hooks, deliveries, service)
-            yield Delivering(service, control, Overview((jail, jinja)), perform, lambdas, custom)
+            pools = (jail, jinja) if configuration.lua else (jinja,)
+            yield Delivering(service, control, Overview(pools), perform, lambdas, custom)
 
 
 def nested(faults: Mapping[str, str]) -> dict[str, Any]:

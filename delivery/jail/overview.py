@@ -15,7 +15,7 @@ BARRIERS: Final = ("rlimits", "namespaces", "seccomp")
 
 
 class Overview:
-    """Speaks for all pools; the system is the same for each. The first one is asked."""
+    """Speaks for all pools that are in use. The system is the same for each: the first is asked."""
 
     def __init__(self, pools: Sequence[WorkerPool]) -> None:
         self._pools = pools

@@ -161,10 +161,18 @@ async def test_lua_can_be_turned_off(tmp_path: Path, setting: str) -> None:
     async with serving(tmp_path / "data", untrusted_lua=setting) as service:
         hook = {"source": "s", "handler": "lambda", "config": {"functions": [EMITTING]}}
         answer = await service.client.post("/event-hooks", json=hook)
+        engine = await until(partial(_engine, service))
 
+    assert engine.startswith("Jinja" if setting == "off" else "Lua")
     assert answer.status_code == (400 if setting == "off" else 201)
     if setting == "off":
         assert "'untrusted_lua' config option is set to 'off'" in answer.json()["message"]
+
+
+async def _engine(service: Service) -> str | None:
+    """What the first worker runs, once there is one."""
+    engine: str | None = (await service.get("/status"))["jail"]["engine"]
+    return engine
 
 
 async def test_the_operators_modules(tmp_path: Path) -> None:
