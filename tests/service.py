@@ -10,6 +10,7 @@ Nothing here leaves loopback, and no setting of the machine reaches the process.
 import inspect
 import os
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -26,6 +27,9 @@ from anyio.abc import Process
 ROOT = Path(__file__).parents[1]
 COMMAND = (sys.executable, "-m", "api.cli")
 """`hooktape`, also where it is not installed."""
+
+HOOKTAPE = shlex.join(COMMAND)
+"""The same for a shell, whatever the paths of this machine have in them."""
 
 T = TypeVar("T")
 

@@ -13,7 +13,7 @@ import msgspec
 import pytest
 
 from api.settings import FIELDS
-from tests.service import COMMAND, ROOT, Service, environment, serving, until
+from tests.service import COMMAND, HOOKTAPE, ROOT, Service, environment, serving, until
 
 README = (ROOT / "README.md").read_text()
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -53,7 +53,7 @@ async def run(line: str, service: Service, receiver: str, *, shell: str = "sh") 
     line = line.replace("http://localhost:8001", service.url).replace(
         "http://localhost:9000", receiver
     )
-    line = line.replace("scripts/run ", shlex.join(COMMAND) + " ")
+    line = line.replace("scripts/run ", HOOKTAPE + " ")
     line = line.replace("scripts/audit_verify.py", shlex.quote(f"{ROOT}/scripts/audit_verify.py"))
     done = await anyio.run_process(
         [shell, "-c", line],

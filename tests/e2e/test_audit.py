@@ -14,6 +14,7 @@ import msgspec
 from tests.eventstore.audited import log_with_everything
 from tests.service import (
     COMMAND,
+    HOOKTAPE,
     ROOT,
     Completed,
     Service,
@@ -30,8 +31,7 @@ SCRIPT = shlex.join([sys.executable, str(ROOT / "scripts" / "audit_export.py")])
 
 
 async def audit(directory: Path, command: str) -> Completed:
-    hooktape = shlex.join(COMMAND)
-    return await shell(f"{hooktape} audit {command} --data-dir data", directory)
+    return await shell(f"{HOOKTAPE} audit {command} --data-dir data", directory)
 
 
 async def some_history(service: Service, receiver: str) -> tuple[str, int]:

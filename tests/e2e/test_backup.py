@@ -1,7 +1,6 @@
 """Back-ups made beside the service, and what a restore brings back."""
 
 import json
-import shlex
 import sqlite3
 from collections.abc import Callable
 from contextlib import closing
@@ -15,13 +14,13 @@ import pytest
 from eventstore.archive import Archive
 from tests.e2e.test_erasure import compacted, files_with, populate_blue, settled
 from tests.receiver import Receiver
-from tests.service import COMMAND, Completed, Service, serving, shell, until
+from tests.service import HOOKTAPE, Completed, Service, serving, shell, until
 
 SECRET = "ada.lovelace@example.com"
 
 
 async def hooktape(directory: Path, arguments: str) -> Completed:
-    return await shell(f"{shlex.join(COMMAND)} {arguments}", directory)
+    return await shell(f"{HOOKTAPE} {arguments}", directory)
 
 
 async def done(directory: Path, arguments: str) -> Any:

@@ -1,12 +1,11 @@
 """`hooktape doctor`, as somebody calls it at three in the morning."""
 
 import json
-import shlex
 from pathlib import Path
 
-from tests.service import COMMAND, Completed, Service, serving, shell
+from tests.service import HOOKTAPE, Completed, Service, serving, shell
 
-DOCTOR = shlex.join([*COMMAND, "doctor"])
+DOCTOR = f"{HOOKTAPE} doctor"
 
 
 async def doctor(directory: Path, arguments: str = "", **variables: str) -> Completed:

@@ -1,14 +1,13 @@
 """Bodies erased on the real service: gone from every file, and everything else as it was."""
 
 import json
-import shlex
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.receiver import Receiver, answer
-from tests.service import COMMAND, Service, serving, shell, until
+from tests.service import HOOKTAPE, Service, serving, shell, until
 
 SECRET = "ada.lovelace@example.com"
 PADDING = "x" * 9000
@@ -149,7 +148,7 @@ async def settled(service: Service) -> bool:
 @pytest.mark.parametrize("running", [True, False], ids=["running", "stopped"])
 async def test_the_command_erases(receiver: Receiver, tmp_path: Path, *, running: bool) -> None:
     """`hooktape erase` does the same on a running service and on a stopped one."""
-    command = shlex.join(COMMAND) + f" erase --subject {SECRET} --reason asked --data-dir data"
+    command = f"{HOOKTAPE} erase --subject {SECRET} --reason asked --data-dir data"
     async with serving(tmp_path / "data", **RETRIES) as service:
         await populate(service, receiver)
         if running:

@@ -1,7 +1,6 @@
 """RBAC in a service of its own: how the first super-admin comes in, and who stays out."""
 
 import re
-import shlex
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -13,7 +12,7 @@ from starlette.routing import Route
 from api.authentication import OPEN
 from tests.api.rbac_api import serving_rbac
 from tests.receiver import Receiver
-from tests.service import COMMAND, Service, environment, serving, shell
+from tests.service import COMMAND, HOOKTAPE, Service, environment, serving, shell
 
 TOKEN = "the-first-token"
 LINE = re.compile(r"never again:\nhooktape: (\S{32})\n")
@@ -157,7 +156,7 @@ async def test_a_teams_hook_fires_for_the_team_alone(tmp_path: Path) -> None:
 
 async def test_events_are_emitted_from_a_shell_with_a_token(tmp_path: Path) -> None:
     """The command reads the token from the environment."""
-    line = shlex.join([*COMMAND, "emit", "balancer", "health"])
+    line = f"{HOOKTAPE} emit balancer health"
     async with serving(tmp_path / "data", enforce_rbac="on", admin_token=TOKEN) as service:
         url = {"HOOKTAPE_URL": service.url}
         with_token = await shell(line, tmp_path, url | {"HOOKTAPE_TOKEN": TOKEN})

@@ -1,6 +1,5 @@
 """Files of newer programs: refused in one clear line, and left as they were."""
 
-import shlex
 import sqlite3
 from contextlib import closing
 from hashlib import sha256
@@ -9,7 +8,7 @@ from pathlib import Path
 import anyio
 import pytest
 
-from tests.service import COMMAND, Completed, Service, serving, shell
+from tests.service import HOOKTAPE, Completed, Service, serving, shell
 
 NEWER = {
     "the log": ("log.db", "PRAGMA user_version = 99", "schema version 99"),
@@ -29,7 +28,7 @@ NEWER = {
 
 async def started(directory: Path) -> Completed:
     """A service that ends by itself."""
-    command = shlex.join([*COMMAND, "serve", "--listen", "127.0.0.1:0", "--data-dir", "data"])
+    command = f"{HOOKTAPE} serve --listen 127.0.0.1:0 --data-dir data"
     with anyio.fail_after(20):
         return await shell(command, directory)
 
